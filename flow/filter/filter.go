@@ -1,0 +1,45 @@
+// Package filter selects flows. A Set is parsed from what a person or a client says, compiled once to a func for records
+// in memory, and read field by field by a store that turns it into SQL.
+package filter
+
+import "github.com/parallax-flow/parallax/flow"
+
+// Filter is a conjunction: a flow matches if it matches each field that is set. Values in one field are alternatives.
+// Semantics are those of Hubble's flow.FlowFilter where it has the field. A bidirectional record (an L7 exchange, or a
+// record with reply packets) matches if either of its two directions matches the whole filter.
+type Filter struct {
+	SrcIP, DstIP               []string // address or CIDR
+	SrcPod, DstPod             []string // "[namespace/]name-prefix"; "namespace/" matches all of a namespace
+	SrcNamespace, DstNamespace []string
+	SrcWorkload, DstWorkload   []string // "[kind/]name", or the map's "group/name"
+	SrcLabel, DstLabel         []string // Kubernetes label selector
+	SrcFQDN, DstFQDN           []string // with * as wildcard
+	SrcPort, DstPort           []string // "443" or "8000-8999"
+	SrcIdentity, DstIdentity   []uint32
+	Node                       []string // "[cluster/]name" with * as wildcard
+	Verdict                    []flow.Verdict
+	DropReason                 []string // case-insensitive name
+	Kind                       []flow.Kind
+	Protocol                   []string // L4 or L7 name: tcp, udp, icmp, icmpv4, icmpv6, sctp, http, dns
+	HTTPStatus                 []string // "503" or "5+"
+	HTTPMethod                 []string
+	HTTPPath                   []string // regular expression
+	HTTPURL                    []string // regular expression
+	DNSQuery                   []string // regular expression
+	TCPFlags                   []string // "SYN", "SYN,ACK"
+	IPVersion                  []uint8  // 4, 6
+	Direction                  []flow.Direction
+	Reply                      []bool
+	Interface                  []uint32 // ifindex
+	TraceID                    []string
+	UUID                       []string
+	L7                         *bool    // true: only L7 exchanges; false: none
+	Error                      *bool    // true: only failed exchanges
+	Text                       []string // case-insensitive substring of names, addresses, resource, drop reason, symbol
+}
+
+// Set matches a flow that any Allow matches, or all if Allow is empty, and that no Deny matches.
+type Set struct {
+	Allow, Deny []Filter
+	Secondary   bool // also give observations of traffic that is already counted at another point
+}

@@ -1,0 +1,33 @@
+// Package pin holds module requirements while the skeleton is built.
+package pin
+
+import (
+	_ "github.com/ClickHouse/ch-go"
+	_ "github.com/ClickHouse/clickhouse-go/v2"
+	_ "github.com/cilium/cilium/api/v1/flow"
+	_ "github.com/cilium/cilium/api/v1/observer"
+	_ "github.com/cilium/ebpf"
+	_ "github.com/ebitengine/purego"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/gopacket/gopacket"
+	_ "github.com/gopacket/gopacket/layers"
+	_ "github.com/gorilla/websocket"
+	_ "github.com/jackc/pgx/v5"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/miekg/dns"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/redis/go-redis/v9"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/vishvananda/netlink"
+	_ "github.com/vishvananda/netns"
+	_ "go.uber.org/goleak"
+	_ "go.yaml.in/yaml/v3"
+	_ "golang.org/x/net/http2"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/grpc/health/grpc_health_v1"
+	_ "google.golang.org/protobuf/encoding/protojson"
+	_ "google.golang.org/protobuf/types/known/structpb"
+)
