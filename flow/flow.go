@@ -17,6 +17,7 @@ type Flow struct {
 	Node     *Node     // where it was observed; never nil behind the decode stage
 	Drop     *Drop     // not nil if and only if Verdict is VerdictDropped
 	L7       *L7       // not nil if and only if Kind is KindL7
+	Process  *Process  // owner of the local socket, nil if unknown; whose side it is on says ProcessDst
 	Path     []Hop     // the other observations of the same event, in time order; set by the relay
 
 	// Since the last record of this connection at this point; for L7: of the two messages, as far as they are known.
@@ -41,6 +42,7 @@ type Flow struct {
 	Point            Point     // relative to Src -> Dst
 	Direction        Direction // relative to the endpoint at the observation point
 	Reply            bool      // the packet that caused the event went from Dst to Src
+	ProcessDst       bool      // Process, PID and Cookie are those of Dst's socket, else of Src's
 	Secondary        bool      // the same traffic is counted at another point: leave it out of sums. Set by the relay
 }
 
@@ -84,6 +86,13 @@ type Node struct {
 	Name    string
 	Cluster string
 	Boot    uint64 // changes with each start of the collector: random, never 0
+}
+
+// Process is what the kernel knew of a socket's owner when the socket was made. It is immutable and shared; PIDs are
+// reused, so only PID and Comm together name a process.
+type Process struct {
+	PID  uint32 // in the kernel's initial PID namespace
+	Comm string // command name as the kernel holds it: at most 15 bytes, not necessarily UTF-8; empty if unknown
 }
 
 // Drop says why and where a packet was dropped. It is immutable and shared.
