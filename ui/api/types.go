@@ -11,7 +11,7 @@
 //	GET /api/v1/status                     -> Status
 //	GET /api/v1/ws                         WebSocket: client sends Subscribe (again on each change of filter), server sends Tick once a second
 //
-// FILTER is: namespace=, workload= (group/name), verdict=, protocol=, text= ; each may repeat, values of one name are alternatives.
+// FILTER is: namespace=, workload= (group/name), verdict=, protocol=, edge= (src-id>dst-id), reason=, text= ; each may repeat, values of one name are alternatives.
 // Errors are {"error": "one line"} with a 4xx or 5xx status.
 package api
 
@@ -28,6 +28,8 @@ type Filter struct {
 	Workload  []string `json:"workload,omitempty"`  // "group/name", either side
 	Verdict   []string `json:"verdict,omitempty"`   // forwarded, dropped, error (failed exchanges), audit
 	Protocol  []string `json:"protocol,omitempty"`  // tcp, udp, icmp, sctp, http, dns
+	Edge      []string `json:"edge,omitempty"`      // "src-id>dst-id": initiator and responder, in that direction
+	Reason    []string `json:"reason,omitempty"`    // drop reason, "NO_SOCKET"
 	Text      string   `json:"text,omitempty"`
 }
 
