@@ -1,0 +1,55 @@
+package decode
+
+import (
+	"bytes"
+
+	"github.com/parallax-flow/parallax/flow"
+)
+
+// Bounds of the intern tables. A full table is emptied: values in use live on, and the next record makes them anew.
+const (
+	maxDrops = 1 << 12 // reason x location; a kernel uses some hundreds
+	maxProcs = 1 << 16
+)
+
+const commSize = 16
+
+type dropKey struct {
+	location uint64
+	reason   uint32
+}
+
+type procKey struct {
+	pid  uint32
+	comm [commSize]byte
+}
+
+func (d *Decoder) reason(reason uint32, location uint64) *flow.Drop {
+	k := dropKey{location, reason}
+	if v, ok := d.drops[k]; ok {
+		return v
+	}
+	if len(d.drops) >= maxDrops {
+		clear(d.drops)
+	}
+	v := &flow.Drop{Reason: d.reasons.Name(reason), Symbol: d.symbols.Lookup(location), Code: reason}
+	d.drops[k] = v
+	return v
+}
+
+func (d *Decoder) process(pid uint32, comm *[commSize]byte) *flow.Process {
+	if pid == 0 {
+		return nil
+	}
+	k := procKey{pid, *comm}
+	if v, ok := d.procs[k]; ok {
+		return v
+	}
+	if len(d.procs) >= maxProcs {
+		clear(d.procs)
+	}
+	name, _, _ := bytes.Cut(comm[:], []byte{0})
+	v := &flow.Process{PID: pid, Comm: string(name)}
+	d.procs[k] = v
+	return v
+}
