@@ -5,15 +5,18 @@ package filter
 import "github.com/parallax-flow/parallax/flow"
 
 // Filter is a conjunction: a flow matches if it matches each field that is set. Values in one field are alternatives.
-// Semantics are those of Hubble's flow.FlowFilter where it has the field. A bidirectional record (an L7 exchange, or a
-// record with reply packets) matches if either of its two directions matches the whole filter.
+// Semantics are those of Hubble's flow.FlowFilter where it has the field.
+//
+// Src and Dst fields speak of packets. A drop is one packet, from its Src to its Dst. Any other record has the direction from
+// the initiator to the responder and, if it is an L7 exchange, has reply packets or was caused by one, also the opposite direction, in which
+// Src and Dst are exchanged and Reply is true; it matches if either direction matches the whole filter.
 type Filter struct {
 	SrcIP, DstIP               []string // address or CIDR
 	SrcPod, DstPod             []string // "[namespace/]name-prefix"; "namespace/" matches all of a namespace
-	SrcNamespace, DstNamespace []string
+	SrcNamespace, DstNamespace []string // exact; also a group of the map: "host NAME", "world"
 	SrcWorkload, DstWorkload   []string // "[kind/]name", or the map's "group/name"
-	SrcLabel, DstLabel         []string // Kubernetes label selector
-	SrcFQDN, DstFQDN           []string // with * as wildcard
+	SrcLabel, DstLabel         []string // Kubernetes label selector; see ParseSelector
+	SrcFQDN, DstFQDN           []string // endpoint's Name, case-insensitive, with * as wildcard
 	SrcPort, DstPort           []string // "443" or "8000-8999"
 	SrcIdentity, DstIdentity   []uint32
 	Node                       []string // "[cluster/]name" with * as wildcard
@@ -29,10 +32,11 @@ type Filter struct {
 	TCPFlags                   []string // "SYN", "SYN,ACK"
 	IPVersion                  []uint8  // 4, 6
 	Direction                  []flow.Direction
+	Point                      []flow.Point
 	Reply                      []bool
 	Interface                  []uint32 // ifindex
-	TraceID                    []string
-	UUID                       []string
+	TraceID                    []string // 32 hex digits of the W3C traceparent
+	UUID                       []string // what Flow.UUID gives
 	L7                         *bool    // true: only L7 exchanges; false: none
 	Error                      *bool    // true: only failed exchanges
 	Text                       []string // case-insensitive substring of names, addresses, resource, drop reason, symbol
