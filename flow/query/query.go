@@ -65,6 +65,12 @@ type Proto struct {
 	Port uint16 // of the responder; 0 for ICMP
 }
 
+// Served is the latency of the exchanges that a node answered, whoever asked; ns, -1 unknown.
+type Served struct {
+	Node          NodeKey
+	P50, P95, P99 int64
+}
+
 // Timeline asks for counts over time.
 type Timeline struct {
 	Range
@@ -80,7 +86,7 @@ type Bucket struct {
 	Drops     uint64
 }
 
-// Detail asks for what an edge (both set) or a node (Dst nil: as either side) is made of.
+// Detail asks for what an edge (both set) or a node (Src set, Dst nil: as either side) is made of.
 type Detail struct {
 	Range
 	Step   int64

@@ -56,13 +56,11 @@ func (s *Stack) Wait(ctx context.Context) error {
 			err = fmt.Errorf("%s ended unexpectedly", p.name)
 		}
 	}
-	return s.stop(err)
+	return s.Stop(err)
 }
 
-// Stop stops all parts at once, for a start that failed half way. It returns err, or the first error met.
-func (s *Stack) Stop(err error) error { return s.stop(err) }
-
-func (s *Stack) stop(err error) error {
+// Stop stops all parts, also after a start that failed half way. It returns err, or else the first error met.
+func (s *Stack) Stop(err error) error {
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := s.parts[i]
 		begin := time.Now()
