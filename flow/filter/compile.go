@@ -91,6 +91,7 @@ func (c *compiled) compile(f *Filter) error {
 		c.direction = append(c.direction, matchReply(f.Reply))
 	}
 
+	record(&b, "edge", f.Edge, matchEdge)
 	record(&b, "node_name", f.Node, matchNode)
 	record(&b, "verdict", f.Verdict, matchVerdict)
 	record(&b, "drop_reason", f.DropReason, matchDropReason)

@@ -15,6 +15,7 @@ type Filter struct {
 	SrcPod, DstPod             []string // "[namespace/]name-prefix"; "namespace/" matches all of a namespace
 	SrcNamespace, DstNamespace []string // exact; also a group of the map: "host NAME", "world"
 	SrcWorkload, DstWorkload   []string // "[kind/]name", or the map's "group/name"
+	Edge                       []string // "group/name>group/name": initiator and responder as query.KeyOf names them, in that direction only
 	SrcLabel, DstLabel         []string // Kubernetes label selector; see ParseSelector
 	SrcFQDN, DstFQDN           []string // endpoint's Name, case-insensitive, with * as wildcard
 	SrcPort, DstPort           []string // "443" or "8000-8999"

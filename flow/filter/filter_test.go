@@ -75,6 +75,7 @@ var fields = map[string][]struct {
 	"DstNamespace": {{Filter{DstNamespace: []string{"world"}}, "0101"}, {Filter{DstNamespace: []string{"sho"}}, "0000"}},
 	"SrcWorkload":  {{Filter{SrcWorkload: []string{"cart"}}, "1010"}, {Filter{SrcWorkload: []string{"deployment/frontend"}}, "1001"}, {Filter{SrcWorkload: []string{"shop/frontend", "host n1/sshd"}}, "1101"}},
 	"DstWorkload":  {{Filter{DstWorkload: []string{"StatefulSet/cart"}}, "1000"}, {Filter{DstWorkload: []string{"world/api.example.com"}}, "0101"}, {Filter{DstWorkload: []string{"Job/cart"}}, "0000"}},
+	"Edge":         {{Filter{Edge: []string{"shop/frontend>shop/cart"}}, "1010"}, {Filter{Edge: []string{"shop/cart>shop/frontend", "host n1/sshd>world/api.example.com"}}, "0100"}},
 	"SrcLabel":     {{Filter{SrcLabel: []string{"app=frontend,tier"}}, "1001"}, {Filter{SrcLabel: []string{"reserved:host"}}, "0100"}, {Filter{SrcLabel: []string{"!app"}}, "0101"}},
 	"DstLabel":     {{Filter{DstLabel: []string{"k8s:app in (cart, x), generation>6"}}, "1000"}, {Filter{DstLabel: []string{"any:kubernetes.io/name=cart"}}, "1000"}},
 	"SrcFQDN":      {{Filter{SrcFQDN: []string{"*.example.com."}}, "0001"}},

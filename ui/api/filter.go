@@ -83,7 +83,7 @@ func (f Filter) sides() ([]filter.Filter, error) {
 			continue
 		}
 		for _, a := range out {
-			a.SrcWorkload, a.DstWorkload = []string{src.String()}, []string{dst.String()}
+			a.Edge = []string{id}
 			next = append(next, a)
 		}
 	}

@@ -161,7 +161,7 @@ func narrowTo(set filter.Set, src, dst *query.NodeKey) filter.Set {
 	var out []filter.Filter
 	for _, f := range set.Allow {
 		if src != nil && dst != nil {
-			f.SrcWorkload, f.DstWorkload = []string{src.String()}, []string{dst.String()}
+			f.Edge = []string{src.String() + ">" + dst.String()}
 			out = append(out, f)
 			continue
 		}

@@ -133,6 +133,7 @@ func TestFilters(t *testing.T) {
 		{"failed or dropped", Filter{Verdict: []string{"error", "dropped"}}, 2, 2},
 		{"protocol", Filter{Protocol: []string{"http"}}, 2, 2},
 		{"edge", Filter{Edge: []string{"shop/cart>data/postgres"}}, 1, 1},
+		{"edge the other way", Filter{Edge: []string{"data/postgres>shop/cart"}}, 0, 0},
 		{"edge and a workload not on it", Filter{Edge: []string{"shop/cart>data/postgres"}, Workload: []string{"shop/frontend"}}, 0, 0},
 		{"reason", Filter{Reason: []string{"NO_SOCKET"}}, 1, 1},
 		{"text in a name", Filter{Text: "POSTG"}, 1, 1},
