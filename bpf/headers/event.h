@@ -104,7 +104,8 @@ enum plx_stat {
 	PLX_STAT_PACKETS = 3,		/* packets seen by the tcx programs */
 	PLX_STAT_UNPARSED = 4,		/* packets that are not IP, or cut or malformed */
 	PLX_STAT_DROPS = 5,		/* kfree_skb calls that were taken as drops */
-	PLX_STAT_MAX = 6,
+	PLX_STAT_LOST_HINT = 6,		/* socket makers and fragment ports that found no room: a flow lacks its process or ports */
+	PLX_STAT_MAX = 7,
 };
 
 _Static_assert(sizeof(struct plx_hdr) == 8, "hdr");

@@ -1,0 +1,138 @@
+// Package bpf holds the programs that observe traffic in the kernel, and loads them.
+//
+// Three families share the maps events (ring buffer of the records of headers/event.h) and stats (per-CPU counters):
+//
+//   - tcx: flow table, connection events and L7 payload at an interface; attach Ingress and Egress by tcx or clsact
+//   - drop: what the kernel drops, with its reason; attach Drop as a tracing program
+//   - proc: which process made a socket; attach SockCreate and SockRelease to the root of the cgroup2 hierarchy
+//
+// [Plan] needs no privilege and touches no kernel; [Spec.Load] puts the programs into the kernel, attached to nothing.
+// Nothing is lost silently: a record that finds no room in the ring and a packet that finds none in the flow table are
+// counted in stats, and the counters that a lost record would have carried stay in the flow table for the next one.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+)
+
+// Errors of Load that callers tell apart.
+var (
+	ErrPermission = errors.New("no permission to load eBPF programs: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed, or root")
+	ErrNoBTF      = errors.New("the kernel has no BTF: it must be built with CONFIG_DEBUG_INFO_BTF")
+)
+
+// Spec is what Load will create. Plan it, change it where a test needs that, load it.
+type Spec struct {
+	tcx, drop, proc *ebpf.CollectionSpec
+}
+
+// Objects are the loaded programs and maps. The caller owns them; Close releases them, what is attached elsewhere stays.
+type Objects struct {
+	Events         *ebpf.Map // ring buffer
+	Stats          *ebpf.Map // per-CPU array of uint64, index Stat
+	Flows          *ebpf.Map // FlowKey -> FlowEntry
+	Interfaces     *ebpf.Map // uint32 ifindex -> uint32 Role
+	LocalEndpoints *ebpf.Map // [16]byte address (IPv4 mapped) -> uint32
+	Scope          *ebpf.Map // uint32 network namespace inode -> uint8; nil if DropErr is not
+	SockProc       *ebpf.Map // uint64 socket cookie -> Process
+
+	Ingress, Egress         *ebpf.Program
+	Drop                    *ebpf.Program // nil if DropErr is not
+	SockCreate, SockRelease *ebpf.Program // nil if ProcErr is not
+
+	DropErr error // why this kernel does not take the drop program: reasons need Linux 5.17
+	ProcErr error // why this kernel does not take the process programs
+
+	collections []*ebpf.Collection
+}
+
+// Plan makes the specification of everything that cfg asks for.
+func Plan(cfg Config) (*Spec, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	var s Spec
+	for _, load := range []struct {
+		name string
+		into **ebpf.CollectionSpec
+		from func() (*ebpf.CollectionSpec, error)
+	}{{"tcx", &s.tcx, loadTcx}, {"drop", &s.drop, loadDrop}, {"proc", &s.proc, loadProc}} {
+		spec, err := load.from()
+		if err != nil {
+			return nil, fmt.Errorf("read %s object: %w", load.name, err)
+		}
+		if err := cfg.apply(spec); err != nil {
+			return nil, fmt.Errorf("configure %s object: %w", load.name, err)
+		}
+		*load.into = spec
+	}
+	return &s, nil
+}
+
+// Load creates the maps and loads the programs. It returns an error that wraps ErrPermission or ErrNoBTF where that is
+// the cause. A kernel that takes the tcx programs but not one of the other families is no error: see Objects.DropErr and
+// Objects.ProcErr.
+func (s *Spec) Load() (*Objects, error) {
+	var o Objects
+	tcx, err := o.load(s.tcx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("load flow programs: %w", classify(err))
+	}
+	o.Events, o.Stats, o.Flows = tcx.Maps["events"], tcx.Maps["stats"], tcx.Maps["flows"]
+	o.Interfaces, o.LocalEndpoints, o.SockProc = tcx.Maps["ifaces"], tcx.Maps["local_eps"], tcx.Maps["sock_proc"]
+	o.Ingress, o.Egress = tcx.Programs["plx_ingress"], tcx.Programs["plx_egress"]
+
+	shared := map[string]*ebpf.Map{"events": o.Events, "stats": o.Stats, "sock_proc": o.SockProc}
+	if drop, err := o.load(s.drop, shared); err != nil {
+		o.DropErr = fmt.Errorf("load drop program: %w", classify(err))
+	} else {
+		o.Drop, o.Scope = drop.Programs["plx_drop"], drop.Maps["scope"]
+	}
+	if proc, err := o.load(s.proc, shared); err != nil {
+		o.ProcErr = fmt.Errorf("load process programs: %w", classify(err))
+	} else {
+		o.SockCreate, o.SockRelease = proc.Programs["plx_sock_create"], proc.Programs["plx_sock_release"]
+	}
+	return &o, nil
+}
+
+// load loads one family, taking those maps from shared that it has in common with it.
+func (o *Objects) load(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	replace := make(map[string]*ebpf.Map)
+	for name := range spec.Maps {
+		if m := shared[name]; m != nil {
+			replace[name] = m
+		}
+	}
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	if err != nil {
+		return nil, err
+	}
+	o.collections = append(o.collections, c)
+	return c, nil
+}
+
+// Close releases all programs and maps.
+func (o *Objects) Close() error {
+	for _, c := range o.collections {
+		c.Close()
+	}
+	o.collections = nil
+	return nil
+}
+
+// classify adds the sentinel that tells the cause of err, if one does.
+func classify(err error) error {
+	if _, btfErr := btf.LoadKernelSpec(); errors.Is(btfErr, btf.ErrNotFound) || errors.Is(btfErr, ebpf.ErrNotSupported) {
+		return fmt.Errorf("%w (%w)", ErrNoBTF, err)
+	}
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w (%w)", ErrPermission, err)
+	}
+	return err
+}
