@@ -87,9 +87,8 @@ func (c *compiled) compile(f *Filter) error {
 	side(&b, "source_fqdn", "destination_fqdn", f.SrcFQDN, f.DstFQDN, matchFQDN)
 	side(&b, "source_port", "destination_port", f.SrcPort, f.DstPort, matchPort)
 	side(&b, "source_identity", "destination_identity", f.SrcIdentity, f.DstIdentity, matchIdentity)
-	if len(f.Reply) > 0 {
-		c.direction = append(c.direction, matchReply(f.Reply))
-	}
+	direction(&b, "trace_observation_point", f.Point, matchPoint)
+	direction(&b, "reply", f.Reply, matchReply)
 
 	record(&b, "edge", f.Edge, matchEdge)
 	record(&b, "node_name", f.Node, matchNode)
@@ -105,7 +104,6 @@ func (c *compiled) compile(f *Filter) error {
 	record(&b, "tcp_flags", f.TCPFlags, matchTCPFlags)
 	record(&b, "ip_version", f.IPVersion, matchIPVersion)
 	record(&b, "traffic_direction", f.Direction, matchDirection)
-	record(&b, "trace_observation_point", f.Point, matchPoint)
 	record(&b, "interface", f.Interface, matchInterface)
 	record(&b, "trace_id", f.TraceID, matchTraceID)
 	record(&b, "uuid", f.UUID, matchUUID)
@@ -135,6 +133,12 @@ func side[T any](b *builder, srcName, dstName string, src, dst []T, compile func
 	}
 	if m := build(b, dstName, dst, compile); m != nil {
 		b.c.direction = append(b.c.direction, func(f *flow.Flow, reverse bool) bool { return m(f, !reverse) })
+	}
+}
+
+func direction[T any](b *builder, name string, values []T, compile func([]T) (match, error)) {
+	if m := build(b, name, values, compile); m != nil {
+		b.c.direction = append(b.c.direction, m)
 	}
 }
 

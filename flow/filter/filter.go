@@ -8,8 +8,8 @@ import "github.com/parallax-flow/parallax/flow"
 // Semantics are those of Hubble's flow.FlowFilter where it has the field.
 //
 // Src and Dst fields speak of packets. A drop is one packet, from its Src to its Dst. Any other record has the direction from
-// the initiator to the responder and, if it is an L7 exchange, has reply packets or was caused by one, also the opposite direction, in which
-// Src and Dst are exchanged and Reply is true; it matches if either direction matches the whole filter.
+// the initiator to the responder and, if it is an L7 exchange, has reply packets or was caused by one, also the opposite
+// direction, in which Src and Dst are exchanged, Point is its opposite and Reply is true; it matches if either direction matches the whole filter.
 type Filter struct {
 	SrcIP, DstIP               []string // address or CIDR
 	SrcPod, DstPod             []string // "[namespace/]name-prefix"; "namespace/" matches all of a namespace
@@ -33,7 +33,7 @@ type Filter struct {
 	TCPFlags                   []string // "SYN", "SYN,ACK"
 	IPVersion                  []uint8  // 4, 6
 	Direction                  []flow.Direction
-	Point                      []flow.Point
+	Point                      []flow.Point // in the opposite direction: Point.Opposite
 	Reply                      []bool
 	Interface                  []uint32 // ifindex
 	TraceID                    []string // 32 hex digits of the W3C traceparent

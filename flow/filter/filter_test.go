@@ -97,7 +97,7 @@ var fields = map[string][]struct {
 	"TCPFlags":     {{Filter{TCPFlags: []string{"syn"}}, "0100"}, {Filter{TCPFlags: []string{"RST, ack"}}, "0010"}, {Filter{TCPFlags: []string{"SYN,ACK"}}, "0000"}},
 	"IPVersion":    {{Filter{IPVersion: []uint8{6}}, "0100"}, {Filter{IPVersion: []uint8{4, 6}}, "1111"}},
 	"Direction":    {{Filter{Direction: []flow.Direction{flow.DirectionIngress}}, "0100"}},
-	"Point":        {{Filter{Point: []flow.Point{flow.PointToNetwork}}, "0100"}},
+	"Point":        {{Filter{Point: []flow.Point{flow.PointToNetwork}}, "0100"}, {Filter{Point: []flow.Point{flow.PointToEndpoint}}, "1000"}},
 	"Reply":        {{Filter{Reply: []bool{true}}, "1011"}, {Filter{Reply: []bool{false}}, "1101"}, {Filter{Reply: []bool{true, false}}, "1111"}},
 	"Interface":    {{Filter{Interface: []uint32{12}}, "1000"}},
 	"TraceID":      {{Filter{TraceID: []string{"4BF92F3577B34DA6A3CE929D0E0E4736"}}, "1000"}},

@@ -79,7 +79,23 @@ func matchPoint(values []flow.Point) (match, error) {
 		}
 		set[v] = true
 	}
-	return func(f *flow.Flow, _ bool) bool { return set[f.Point] }, nil
+	return func(f *flow.Flow, reverse bool) bool {
+		if reverse {
+			return set[f.Point.Opposite()]
+		}
+		return set[f.Point]
+	}, nil
+}
+
+func matchReply(values []bool) (match, error) {
+	yes, no := slices.Contains(values, true), slices.Contains(values, false)
+	return func(f *flow.Flow, reverse bool) bool {
+		reply := reverse
+		if f.Drop != nil {
+			reply = f.Reply
+		}
+		return reply && yes || !reply && no
+	}, nil
 }
 
 func matchInterface(values []uint32) (match, error) {

@@ -251,14 +251,3 @@ func matchIdentity(values []uint32) (match, error) {
 		return slices.Contains(values, source(f, reverse).Identity)
 	}, nil
 }
-
-func matchReply(values []bool) match {
-	yes, no := slices.Contains(values, true), slices.Contains(values, false)
-	return func(f *flow.Flow, reverse bool) bool {
-		reply := reverse
-		if f.Drop != nil {
-			reply = f.Reply
-		}
-		return reply && yes || !reply && no
-	}
-}
