@@ -42,6 +42,7 @@ type Objects struct {
 	SockProc       *ebpf.Map // uint64 socket cookie -> Process
 
 	Ingress, Egress         *ebpf.Program
+	ReportIdle              *ebpf.Program // iterator over Flows: UPDATE events of what was counted longer than Interval ago
 	Drop                    *ebpf.Program // nil if DropErr is not
 	SockCreate, SockRelease *ebpf.Program // nil if ProcErr is not
 
@@ -86,6 +87,7 @@ func (s *Spec) Load() (*Objects, error) {
 	o.Events, o.Stats, o.Flows = tcx.Maps["events"], tcx.Maps["stats"], tcx.Maps["flows"]
 	o.Interfaces, o.LocalEndpoints, o.SockProc = tcx.Maps["ifaces"], tcx.Maps["local_eps"], tcx.Maps["sock_proc"]
 	o.Ingress, o.Egress = tcx.Programs["plx_ingress"], tcx.Programs["plx_egress"]
+	o.ReportIdle = tcx.Programs["plx_report_idle"]
 
 	shared := map[string]*ebpf.Map{"events": o.Events, "stats": o.Stats, "sock_proc": o.SockProc}
 	if drop, err := o.load(s.drop, shared); err != nil {

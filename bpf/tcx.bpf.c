@@ -155,8 +155,11 @@ static __always_inline bool sent_by_responder(const struct plx_packet *p)
 
 static __always_inline __u32 first_state(const struct plx_seen *s)
 {
-	__u32 state = s->from_hi ^ sent_by_responder(&s->pkt) ? PLX_STATE_INIT_HI : 0;
+	bool by_responder = sent_by_responder(&s->pkt);
+	__u32 state = s->from_hi ^ by_responder ? PLX_STATE_INIT_HI : 0;
 
+	if (s->egress ^ by_responder)
+		state |= PLX_STATE_INIT_EGRESS;
 	if (s->pkt.tcp_flags & TCP_SYN)
 		state |= s->pkt.tcp_flags & TCP_ACK ? PLX_STATE_SYNACK : PLX_STATE_SYN;
 	return state;
@@ -604,6 +607,34 @@ SEC("tcx/egress")
 int plx_egress(struct __sk_buff *skb)
 {
 	return observe(skb, 1);
+}
+
+/* Reports what a connection counted before it fell silent: no packet comes to do that. User space runs it over the flow
+ * table. */
+SEC("iter/bpf_map_elem")
+int plx_report_idle(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const struct plx_flow_key *key = ctx->key;
+	struct plx_flow *f = ctx->value;
+	struct plx_seen s = {};
+
+	if (!key || !f || !(f->packets[0] | f->packets[1]))
+		return 0;
+	s.now = bpf_ktime_get_ns();
+	if (!is_due(f, &s))
+		return 0;
+	s.ifindex = key->ifindex;
+	s.egress = (f->state & PLX_STATE_INIT_EGRESS) != 0;
+	s.pkt.proto = key->proto;
+	s.pkt.icmp_type = f->icmp_type;
+	s.pkt.icmp_code = f->icmp_code;
+	s.from_hi = (f->state & PLX_STATE_INIT_HI) != 0;
+	__builtin_memcpy(&s.pkt.saddr, s.from_hi ? key->hi : key->lo, 16);
+	__builtin_memcpy(&s.pkt.daddr, s.from_hi ? key->lo : key->hi, 16);
+	s.pkt.sport = s.from_hi ? key->hi_port : key->lo_port;
+	s.pkt.dport = s.from_hi ? key->lo_port : key->hi_port;
+	report(f, &s, PLX_KIND_UPDATE);
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

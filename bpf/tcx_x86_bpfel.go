@@ -160,22 +160,23 @@ type tcxPlxTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	tcxMapEvents        = "events"
-	tcxMapFlows         = "flows"
-	tcxMapFrags         = "frags"
-	tcxMapIfaces        = "ifaces"
-	tcxMapLocalEps      = "local_eps"
-	tcxMapScratch       = "scratch"
-	tcxMapSockProc      = "sock_proc"
-	tcxMapStats         = "stats"
-	tcxProgPlxEgress    = "plx_egress"
-	tcxProgPlxIngress   = "plx_ingress"
-	tcxVarPlxIntervalNs = "plx_interval_ns"
-	tcxVarPlxL7Dns      = "plx_l7_dns"
-	tcxVarPlxL7Http     = "plx_l7_http"
-	tcxVarPlxNetns      = "plx_netns"
-	tcxVarPlxPayloadMax = "plx_payload_max"
-	tcxVarPlxWakeBytes  = "plx_wake_bytes"
+	tcxMapEvents         = "events"
+	tcxMapFlows          = "flows"
+	tcxMapFrags          = "frags"
+	tcxMapIfaces         = "ifaces"
+	tcxMapLocalEps       = "local_eps"
+	tcxMapScratch        = "scratch"
+	tcxMapSockProc       = "sock_proc"
+	tcxMapStats          = "stats"
+	tcxProgPlxEgress     = "plx_egress"
+	tcxProgPlxIngress    = "plx_ingress"
+	tcxProgPlxReportIdle = "plx_report_idle"
+	tcxVarPlxIntervalNs  = "plx_interval_ns"
+	tcxVarPlxL7Dns       = "plx_l7_dns"
+	tcxVarPlxL7Http      = "plx_l7_http"
+	tcxVarPlxNetns       = "plx_netns"
+	tcxVarPlxPayloadMax  = "plx_payload_max"
+	tcxVarPlxWakeBytes   = "plx_wake_bytes"
 )
 
 // loadTcx returns the embedded CollectionSpec for tcx.
@@ -220,8 +221,9 @@ type tcxSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcxProgramSpecs struct {
-	PlxEgress  *ebpf.ProgramSpec `ebpf:"plx_egress"`
-	PlxIngress *ebpf.ProgramSpec `ebpf:"plx_ingress"`
+	PlxEgress     *ebpf.ProgramSpec `ebpf:"plx_egress"`
+	PlxIngress    *ebpf.ProgramSpec `ebpf:"plx_ingress"`
+	PlxReportIdle *ebpf.ProgramSpec `ebpf:"plx_report_idle"`
 }
 
 // tcxMapSpecs contains maps before they are loaded into the kernel.
@@ -309,14 +311,16 @@ type tcxVariables struct {
 //
 // It can be passed to loadTcxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcxPrograms struct {
-	PlxEgress  *ebpf.Program `ebpf:"plx_egress"`
-	PlxIngress *ebpf.Program `ebpf:"plx_ingress"`
+	PlxEgress     *ebpf.Program `ebpf:"plx_egress"`
+	PlxIngress    *ebpf.Program `ebpf:"plx_ingress"`
+	PlxReportIdle *ebpf.Program `ebpf:"plx_report_idle"`
 }
 
 func (p *tcxPrograms) Close() error {
 	return _TcxClose(
 		p.PlxEgress,
 		p.PlxIngress,
+		p.PlxReportIdle,
 	)
 }
 

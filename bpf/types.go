@@ -55,6 +55,7 @@ const (
 	StateAskedInit                       // the initiator's socket was looked for
 	StateAskedResp                       // the responder's socket was looked for
 	StatePIDResponder                    // cookie and pid are the responder's
+	StateInitEgress                      // the initiator's packets leave by the interface's egress hook
 )
 
 // Stat is an index of the stats map, enum plx_stat.

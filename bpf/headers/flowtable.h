@@ -28,6 +28,7 @@ enum plx_state {
 	PLX_STATE_ASKED_INIT = 1 << 8,		/* the initiator's socket was looked for */
 	PLX_STATE_ASKED_RESP = 1 << 9,
 	PLX_STATE_PID_RESPONDER = 1 << 10,	/* cookie and pid are the responder's */
+	PLX_STATE_INIT_EGRESS = 1 << 11,	/* the initiator's packets leave by the interface's egress hook */
 };
 
 /* Counters are what no event has carried yet: an event takes them by atomic exchange, after its place in the ring is

@@ -109,6 +109,11 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct bpf_iter__bpf_map_elem {
+	void *key;
+	void *value;
+};
+
 struct net_device {
 	int ifindex;
 	possible_net_t nd_net;
