@@ -1,0 +1,87 @@
+package probe
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// loop reads the ring and sweeps the flow table, all on the goroutine of run.
+type loop struct {
+	ring             *ring
+	sweep            *sweep
+	poll             time.Duration
+	record           func([]byte)
+	flush            func()
+	delivered, swept *atomic.Uint64
+}
+
+// run reads until the interfaces have stopped, calls detach for the other hooks, and hands over what is left in the ring
+// and in the flow table. cancel stops the interfaces.
+func (l *loop) run(stopped <-chan error, cancel, detach func()) error {
+	err := l.read(stopped, cancel)
+	detach()
+	l.drain()
+	if restErr := l.expire(true); err == nil {
+		err = restErr
+	}
+	return err
+}
+
+func (l *loop) read(stopped <-chan error, cancel func()) error {
+	next := time.Now().Add(sweepEvery)
+	for {
+		l.drain()
+		select {
+		case err := <-stopped:
+			return err
+		default:
+		}
+		err := l.ring.wait(l.poll)
+		if now := time.Now(); err == nil && !now.Before(next) {
+			next = now.Add(sweepEvery)
+			err = l.tidy()
+		}
+		if err != nil {
+			cancel()
+			<-stopped
+			return err
+		}
+	}
+}
+
+// tidy reports silent connections and ends idle ones. What the kernel reported comes before what is left.
+func (l *loop) tidy() error {
+	if err := l.sweep.reportIdle(); err != nil {
+		return err
+	}
+	l.drain()
+	return l.expire(false)
+}
+
+// drain hands over all that is in the ring.
+func (l *loop) drain() {
+	for {
+		n := l.ring.drain(batchRecords, l.record)
+		if n == 0 {
+			return
+		}
+		l.delivered.Add(uint64(n))
+		l.flush()
+	}
+}
+
+// expire hands over what the sweep takes from the flow table.
+func (l *loop) expire(all bool) error {
+	n := 0
+	err := l.sweep.expire(all, func(rec []byte) {
+		l.record(rec)
+		if n++; n%batchRecords == 0 {
+			l.flush()
+		}
+	})
+	if n%batchRecords != 0 {
+		l.flush()
+	}
+	l.swept.Add(uint64(n))
+	return err
+}
