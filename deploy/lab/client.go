@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -66,7 +67,9 @@ func (c *Client) Do(ctx context.Context, from, method, url string) (*Exchange, e
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	trace := fmt.Sprintf("00-%016x%016x-%016x-01", time.Now().UnixNano(), len(url), time.Now().UnixNano())
+	var ids [24]byte
+	rand.Read(ids[:]) // never fails (crypto/rand)
+	trace := fmt.Sprintf("00-%x-%x-01", ids[:16], ids[16:])
 	req.Header.Set("Traceparent", trace)
 	req.Header.Set("User-Agent", "parallax-lab")
 	x := &Exchange{Trace: trace, Started: time.Now()}

@@ -10,7 +10,7 @@ import (
 // DefaultDir is where a lab keeps its lock, its state and its temporary files.
 const DefaultDir = "/run/parallax/lab"
 
-// Cluster is the name of the lab's cluster.
+// ClusterName is the name of the lab's cluster.
 const ClusterName = "lab"
 
 // Config is what a person can choose about a lab. The zero value is a good one.
@@ -62,5 +62,8 @@ func (c Config) podCommand() ([]string, error) {
 	return []string{exe, "lab-pod"}, nil
 }
 
-// errNotRoot is what a person sees who starts a lab without the privilege to make network namespaces.
-var errNotRoot = errors.New("lab: making network namespaces needs root: run with sudo")
+// What a person sees on a machine that can't run a lab.
+var (
+	errNotRoot = errors.New("lab: making network namespaces needs root: run with sudo")
+	errNoIPv6  = errors.New("lab: this kernel runs without IPv6: boot it without ipv6.disable=1")
+)

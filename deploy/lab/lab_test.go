@@ -93,13 +93,3 @@ func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", p[:max(0, len(p)-1)])
 	return len(p), nil
 }
-
-func TestLab(t *testing.T) {
-	needRoot(t)
-	l, _ := startLab(t, testDir(t))
-	if s := os.Getenv("LAB_HOLD"); s != "" {
-		d, _ := time.ParseDuration(s)
-		time.Sleep(d)
-	}
-	_ = l
-}

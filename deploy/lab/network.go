@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -19,24 +18,21 @@ import (
 
 // Addresses of the switch and the gateway that pods see. The link-local gateway is the same for all pods, as with Calico.
 var (
-	switchAddr6  = netip.MustParseAddr("fd70:6c78::1")
-	podGateway6  = netip.MustParseAddr("fe80::1")
-	allLabs6     = netip.MustParsePrefix("fd70:6c78::/48")
-	anywhere4    = netip.MustParsePrefix("0.0.0.0/0")
-	anywhere6    = netip.MustParsePrefix("::/0")
-	bridgeName   = "br0"
-	uplinkName   = "eth0"
-	maxIfaceName = 15 // IFNAMSIZ - 1
+	switchAddr6 = netip.MustParseAddr("fd70:6c78::1")
+	podGateway6 = netip.MustParseAddr("fe80::1")
+	allLabs6    = netip.MustParsePrefix("fd70:6c78::/48")
+	anywhere4   = netip.MustParsePrefix("0.0.0.0/0")
+	anywhere6   = netip.MustParsePrefix("::/0")
+)
+
+const (
+	bridgeName = "br0"
+	uplinkName = "eth0"
+	deadHop    = 250 // host part of an underlay address that nobody has
 )
 
 func (l *Layout) switchAddr() netip.Addr {
 	return hostAddr(netip.PrefixFrom(l.Block.Addr(), 24), 1)
-}
-
-// vethName is the name of the host's side of a pod's link.
-func (p *Endpoint) vethName() string {
-	name := "veth" + p.Workload
-	return name[:min(len(name), maxIfaceName)]
 }
 
 // space is an open network namespace with a netlink socket in it.
@@ -118,10 +114,11 @@ func (l *Layout) isNode(path string) bool {
 // init sets what must hold before the first link appears: no waiting for duplicate addresses, no router solicitations.
 func (s *space) init(forward bool) error {
 	settings := map[string]string{
-		"ipv6/conf/default/accept_dad": "0",
-		"ipv6/conf/all/accept_dad":     "0",
-		"ipv6/conf/default/accept_ra":  "0",
-		"ipv4/ping_group_range":        "0 2147483647",
+		"ipv6/conf/default/accept_dad":   "0",
+		"ipv6/conf/all/accept_dad":       "0",
+		"ipv6/conf/default/accept_ra":    "0",
+		"ipv6/conf/all/disable_ipv6":     "0",
+		"ipv6/conf/default/disable_ipv6": "0",
 	}
 	if forward {
 		settings["ipv4/ip_forward"] = "1"
@@ -129,9 +126,7 @@ func (s *space) init(forward bool) error {
 	}
 	err := netspace.Do(s.path, func() error {
 		for name, value := range settings {
-			// A kernel without IPv6 lacks those files; the lab is IPv4 only there.
-			err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644)
-			if err != nil && !(strings.HasPrefix(name, "ipv6/") && errors.Is(err, os.ErrNotExist)) {
+			if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644); err != nil {
 				return err
 			}
 		}
@@ -174,6 +169,7 @@ func (l *Layout) routeNode(sw, node *space, n *Node) error {
 		node.addr(uplinkName, n.Addr, 24), node.addr(uplinkName, n.Addr6, 64),
 		node.route(uplinkName, anywhere4, l.switchAddr()), node.route(uplinkName, anywhere6, switchAddr6),
 		node.blackhole(netip.PrefixFrom(PartnerAddr, 32)),
+		node.route(uplinkName, netip.PrefixFrom(BackupAddr, 32), hostAddr(netip.PrefixFrom(n.Addr, 24), deadHop)),
 		sw.route(bridgeName, n.PodNet, n.Addr), sw.route(bridgeName, n.PodNet6, n.Addr6),
 	}
 	for _, peer := range l.Nodes {
@@ -200,7 +196,7 @@ func (l *Layout) buildWorld(sw, world *space) error {
 // buildPod links a pod to its node by a veth pair and host routes, without a bridge: all that it says and hears, also to a
 // pod beside it, passes its own veth in the node and is routed there.
 func (l *Layout) buildPod(node, pod *space, p *Endpoint) error {
-	veth, gateway4 := p.vethName(), hostAddr(l.node(p.Node).PodNet, 1)
+	veth, gateway4 := p.Link, hostAddr(l.node(p.Node).PodNet, 1)
 	if err := node.veth(veth, pod, uplinkName, 0); err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ const (
 var (
 	// PartnerAddr is that of partner.example.net: every node routes it into a blackhole.
 	PartnerAddr = netip.MustParseAddr("203.0.113.66")
+	// BackupAddr is that of backup.example.net: every node routes it to a next hop that is not there.
+	BackupAddr = netip.MustParseAddr("203.0.113.77")
 
 	worldNet4 = netip.MustParsePrefix("198.51.100.0/24")
 	worldNet6 = netip.MustParsePrefix("2001:db8:100::/64")
@@ -47,8 +49,9 @@ type Endpoint struct {
 	Labels       map[string]string `json:"labels,omitempty"`
 	Addr         netip.Addr        `json:"addr"`
 	Addr6        netip.Addr        `json:"addr6"`
-	NetNS        string            `json:"netns"` // path
-	Role         string            `json:"role"`  // the program that it runs
+	NetNS        string            `json:"netns"`          // path
+	Link         string            `json:"link,omitempty"` // the host side of the pod\'s veth pair, in the node\'s namespace
+	Role         string            `json:"role"`           // the program that it runs
 	Ports        []Port            `json:"ports,omitempty"`
 }
 
@@ -110,13 +113,13 @@ func newPod(id string, w *workload, replica int, node *Node, host int) Endpoint 
 		name = fmt.Sprintf("%s-%s-%s", w.name, hash, suffix(fmt.Sprint(w.namespace, w.name, replica), 5))
 		labels["pod-template-hash"] = hash
 	}
-	ns := w.namespace + "-" + w.name
+	ns, link := w.namespace+"-"+w.name, "veth"+w.name
 	if len(w.nodes) > 1 {
-		ns = fmt.Sprintf("%s-%d", ns, replica)
+		ns, link = fmt.Sprintf("%s-%d", ns, replica), fmt.Sprintf("%s%d", link, replica)
 	}
 	return Endpoint{
 		Namespace: w.namespace, Name: name, Workload: w.name, WorkloadKind: w.kind, Node: node.Name, Labels: labels,
-		Addr: hostAddr(node.PodNet, host), Addr6: hostAddr(node.PodNet6, host), NetNS: nsPath(id, ns), Role: w.role, Ports: w.ports,
+		Addr: hostAddr(node.PodNet, host), Addr6: hostAddr(node.PodNet6, host), NetNS: nsPath(id, ns), Link: link, Role: w.role, Ports: w.ports,
 	}
 }
 

@@ -27,12 +27,12 @@ const (
 // spawner starts programs in network namespaces. A program gets SIGKILL when the thread that started it ends
 // (PR_SET_PDEATHSIG), so one thread starts them all and lives until the last has been waited for.
 type spawner struct {
-	requests chan func(home *os.File)
+	requests chan func(home *os.File) (back bool)
 	done     chan struct{}
 }
 
 func newSpawner() *spawner {
-	s := &spawner{requests: make(chan func(*os.File)), done: make(chan struct{})}
+	s := &spawner{requests: make(chan func(*os.File) bool), done: make(chan struct{})}
 	go s.run()
 	return s
 }
@@ -56,10 +56,14 @@ func (s *spawner) serve() {
 	if err == nil {
 		defer home.Close()
 	}
+	clean := true
 	for request := range s.requests {
-		request(home)
+		clean = request(home) && clean
 	}
-	// The goroutine ends locked, and its thread with it: nothing of a namespace is left in the pool of threads.
+	// A thread that is left in another namespace ends with its goroutine: it must not run anything else.
+	if clean {
+		runtime.UnlockOSThread()
+	}
 }
 
 // close ends the thread. All programs must have been waited for.
@@ -78,30 +82,32 @@ func (s *spawner) start(path string, cmd *exec.Cmd) error {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWIPC
 	result := make(chan error, 1)
-	s.requests <- func(home *os.File) { result <- startIn(path, home, cmd) }
+	s.requests <- func(home *os.File) bool {
+		back, err := startIn(path, home, cmd)
+		result <- err
+		return back
+	}
 	return <-result
 }
 
-func startIn(path string, home *os.File, cmd *exec.Cmd) error {
+// startIn starts cmd from the calling thread and reports whether that thread is where it was.
+func startIn(path string, home *os.File, cmd *exec.Cmd) (back bool, err error) {
 	if path == "" {
-		return cmd.Start()
+		return true, cmd.Start()
 	}
 	if home == nil {
-		return fmt.Errorf("start %s: own network namespace is not readable", cmd.Path)
+		return true, fmt.Errorf("start %s: own network namespace is not readable", cmd.Path)
 	}
 	ns, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", cmd.Path, err)
+		return true, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	defer ns.Close()
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
+		return true, fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
 	err = cmd.Start()
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil && err == nil {
-		err = fmt.Errorf("leave network namespace %s: %w", path, back)
-	}
-	return err
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
 // output runs cmd to its end in the network namespace at path and returns what it wrote.

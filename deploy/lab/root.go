@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,7 +28,6 @@ type Lab struct {
 
 	planned chan struct{} // closed when layout is set
 	ready   chan struct{}
-	once    sync.Once
 	layout  *Layout
 }
 
@@ -95,6 +93,9 @@ func (l *Lab) Run(ctx context.Context) (err error) {
 	}
 	if os.Geteuid() != 0 {
 		return errNotRoot
+	}
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		return errNoIPv6
 	}
 	tools, err := findTools()
 	if err != nil {

@@ -158,7 +158,7 @@ func (r *runner) writeZone() error {
 
 // zone returns the lab's DNS names. Services are headless: their names are those of their pods' addresses.
 func (l *Layout) zone() map[string][]netip.Addr {
-	zone := map[string][]netip.Addr{"partner.example.net.": {PartnerAddr}}
+	zone := map[string][]netip.Addr{"partner.example.net.": {PartnerAddr}, "backup.example.net.": {BackupAddr}}
 	for _, p := range l.All() {
 		name := p.dnsName() + "."
 		zone[name] = append(zone[name], p.Addr, p.Addr6)

@@ -20,6 +20,7 @@ func scenario() []step {
 		home, product, put, buy, {"GET", "/error"},
 		home, product, put, {"GET", "/missing"}, {"GET", "/history"},
 		home, product, {"GET", "/secure"}, buy, {"GET", "/partner"},
+		home, product, put, buy, {"GET", "/backup"},
 	}
 }
 

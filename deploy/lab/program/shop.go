@@ -26,6 +26,7 @@ const (
 	postgresAddr = "postgres.data.svc.cluster.local:5432"
 	legacyAddr   = "legacy.shop.svc.cluster.local:9999" // nobody listens there
 	partnerAddr  = "partner.example.net:443"            // blackholed
+	backupAddr   = "backup.example.net:443"             // behind a next hop that is not there
 	missingName  = "nosuch.shop.svc.cluster.local"      // NXDOMAIN
 )
 
@@ -66,6 +67,7 @@ func frontend(ctx context.Context, p *pod) error {
 	mux.HandleFunc("GET /secure", forward(keep, recommendURL+"/secure"))
 	mux.HandleFunc("GET /history", forward(keep, recommendURL+"/history"))
 	mux.HandleFunc("GET /partner", forward(keep, recommendURL+"/partner"))
+	mux.HandleFunc("GET /backup", forward(keep, recommendURL+"/backup"))
 	mux.HandleFunc("GET /error", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "template: cart.html: nil pointer", http.StatusInternalServerError)
 	})
@@ -108,7 +110,7 @@ func cart(ctx context.Context, p *pod) error {
 	return p.serve(ctx, httpPort, mux)
 }
 
-// recommend asks the world, both HTTPS services, and two peers that never answer.
+// recommend asks the world, both HTTPS services, and three peers that never answer.
 func recommend(ctx context.Context, p *pod) error {
 	secure, err := p.secureClients()
 	if err != nil {
@@ -137,6 +139,7 @@ func recommend(ctx context.Context, p *pod) error {
 	})
 	mux.HandleFunc("GET /history", p.unanswered(postgresAddr))
 	mux.HandleFunc("GET /partner", p.unanswered(partnerAddr))
+	mux.HandleFunc("GET /backup", p.unanswered(backupAddr))
 	return p.serve(ctx, httpPort, mux)
 }
 
