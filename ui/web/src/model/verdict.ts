@@ -1,0 +1,66 @@
+import { rate } from "./format.ts";
+import type { Edge, EdgeVerdict, Flow, Node } from "./types.ts";
+import type { WidthBy } from "./url.ts";
+
+/** What became of traffic, as a class for colour and always with a sign and a word beside it. */
+
+export interface Said {
+  /** CSS class: ok, error, drop, audit. */
+  tone: "ok" | "error" | "drop" | "audit";
+  sign: string;
+  word: string;
+}
+
+export function ofFlow(f: Flow): Said {
+  if (f.verdict === "dropped") {
+    // The reason is said once: mostly it is in `what` already.
+    const reason = f.reason && !f.what.startsWith(f.reason) ? " " + f.reason : "";
+    return { tone: "drop", sign: "✕", word: "dropped" + reason };
+  }
+  if (f.verdict === "audit") return { tone: "audit", sign: "◐", word: "audit" };
+  if (f.failed || f.verdict === "error") return { tone: "error", sign: "!", word: "failed" };
+  return { tone: "ok", sign: "✓", word: f.verdict || "forwarded" };
+}
+
+export const TONE: Record<EdgeVerdict, Said["tone"]> = { forwarded: "ok", error: "error", dropped: "drop", audit: "audit" };
+
+/** Exchanges per second where the application protocol is known, else connections. */
+export function edgeRate(e: Edge): number {
+  return e.requests > 0 ? e.requests : e.flows;
+}
+
+export function errorPct(e: Edge): number {
+  return e.requests > 0 ? Math.min(100, (e.errors / e.requests) * 100) : -1;
+}
+
+/** Whether an edge also carries traffic that arrives. */
+export function hasTraffic(e: Edge): boolean {
+  return e.requests > 0 || e.flows > e.drops;
+}
+
+/** Stroke width: a tenfold rate adds the same again. */
+export function edgeWidth(e: Edge, by: WidthBy): number {
+  const v = by === "bytes" ? e.bytes / 1000 : by === "connections" ? e.flows * 4 : edgeRate(e);
+  return Math.min(4.5, 1.25 + 0.95 * Math.log10(1 + Math.max(0, v)));
+}
+
+/** Cards show a tone from this share of failed exchanges on, percent. */
+export const NOTABLE_ERRORS = 1;
+
+export function ofNode(n: Node): Said["tone"] {
+  return n.errorPct >= NOTABLE_ERRORS ? "error" : "ok";
+}
+
+/** Text on the edge: the worst first. */
+export function edgeLabel(e: Edge): string {
+  if (e.drops > 0) return `${rate(e.drops)} ${hasTraffic(e) ? "dropped" : (e.dropReason ?? "dropped")}`;
+  const pct = errorPct(e);
+  const r = edgeRate(e);
+  if (r <= 0) return "";
+  if (pct >= NOTABLE_ERRORS) return `${rate(r)} · ${pct.toFixed(pct < 10 ? 1 : 0)}% failed`;
+  return rate(r);
+}
+
+export function labelRank(e: Edge): number {
+  return (e.drops > 0 ? 1e9 : 0) + (e.verdict === "error" ? 1e8 : 0) + edgeRate(e);
+}

@@ -1,0 +1,241 @@
+import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
+import { isEmpty } from "../model/filter.ts";
+import { bytes, millis, percent, plural, rate, span as spanWords } from "../model/format.ts";
+import type { Edge, Node, Snapshot } from "../model/types.ts";
+import { WIDTHS, type WidthBy } from "../model/url.ts";
+import { edgeRate, errorPct, NOTABLE_ERRORS } from "../model/verdict.ts";
+import { connection, failure, go, isLive, live, loading, retry, select, setFilter, snapshot, status, subject, view } from "../state.ts";
+import type { GraphHandle } from "./graph-view.ts";
+import { FitIcon, MinusIcon, PlusIcon, TidyIcon } from "./icons.tsx";
+import { Notice } from "./parts.tsx";
+import { SvgView } from "./svg-view.tsx";
+
+const WIDTH_NAME: Record<WidthBy, string> = { requests: "requests", bytes: "bytes", connections: "connections" };
+
+function Toolbar({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | null } }): JSX.Element {
+  const { table, width } = view.value;
+  const tool = (label: string, icon: JSX.Element, act: (h: GraphHandle) => void): JSX.Element => (
+    <button type="button" class="button small square" aria-label={label} title={label} onClick={() => handle.current && act(handle.current)}>
+      {icon}
+    </button>
+  );
+  return (
+    <div class="toolbar">
+      <div class="segmented" role="group" aria-label="Show as">
+        <button type="button" aria-pressed={!table} onClick={() => go({ table: false })}>
+          Map
+        </button>
+        <button type="button" aria-pressed={table} onClick={() => go({ table: true })}>
+          Table
+        </button>
+      </div>
+      {!table && (
+        <label class="select">
+          Width:
+          <select value={width} onChange={(e) => go({ width: e.currentTarget.value as WidthBy })}>
+            {WIDTHS.map((w) => (
+              <option key={w} value={w}>
+                {WIDTH_NAME[w]}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      <span class="count">
+        {plural(s.nodes?.length ?? 0, "workload")} · {plural(s.edges?.length ?? 0, "connection")} · {plural(new Set(s.nodes?.map((n) => n.group)).size, "group")}
+      </span>
+      {!table && (
+        <span class="button-row end">
+          {tool("Arrange anew", <TidyIcon />, (h) => h.arrange())}
+          {tool("Zoom out (-)", <MinusIcon />, (h) => h.zoomBy(0.8))}
+          {tool("Zoom in (+)", <PlusIcon />, (h) => h.zoomBy(1.25))}
+          {tool("Fit (0)", <FitIcon />, (h) => h.fit())}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function Legend(): JSX.Element {
+  const line = (cls: string, word: string, extra?: JSX.Element): JSX.Element => (
+    <span>
+      <svg width="30" height="12" aria-hidden="true" class={`edge ${cls}`}>
+        <path class="line" d="M1 6H22" stroke-width="2" />
+        <polygon class="head" points="29,6 21,2.4 21,9.6" />
+        {extra}
+      </svg>
+      {word}
+    </span>
+  );
+  return (
+    <div class="legend">
+      {line("ok", "traffic")}
+      {line("error", "failed exchanges")}
+      {line("drop", "dropped", <path class="legend-cross" d="m9 3 6 6m0-6-6 6" />)}
+      {line("audit", "audit")}
+      <span class="hint">thicker is more</span>
+    </div>
+  );
+}
+
+const NodeRow = ({ n }: { n: Node }): JSX.Element => (
+  <tr class={view.value.selection?.id === n.id ? "selected" : ""}>
+    <td>{n.group}</td>
+    <td>
+      <button type="button" class="text-link" onClick={() => select({ type: "node", id: n.id })}>
+        {n.name}
+      </button>
+    </td>
+    <td>{n.kind}</td>
+    <td class="num">{rate(n.rate)}</td>
+    <td class="num">{millis(n.p95)}</td>
+    <td class={`num ${n.errorPct >= NOTABLE_ERRORS ? "error" : ""}`}>{percent(n.errorPct)}</td>
+    <td class={`num ${n.drops > 0 ? "drop" : ""}`}>{rate(n.drops)}</td>
+    <td class="num">{bytes(n.bytesIn)}/s</td>
+    <td class="num">{bytes(n.bytesOut)}/s</td>
+  </tr>
+);
+
+const EdgeRow = ({ e }: { e: Edge }): JSX.Element => (
+  <tr class={view.value.selection?.id === e.id ? "selected" : ""}>
+    <td colSpan={2}>
+      <button type="button" class="text-link" onClick={() => select({ type: "edge", id: e.id })}>
+        {e.src} → {e.dst}
+      </button>
+    </td>
+    <td>{e.protocols}</td>
+    <td class="num">{rate(edgeRate(e))}</td>
+    <td class="num">{millis(e.p95)}</td>
+    <td class={`num ${errorPct(e) >= NOTABLE_ERRORS ? "error" : ""}`}>{percent(errorPct(e))}</td>
+    <td class={`num ${e.drops > 0 ? "drop" : ""}`}>
+      {rate(e.drops)} {e.dropReason}
+    </td>
+    <td class="num" colSpan={2}>
+      {bytes(e.bytes)}/s
+    </td>
+  </tr>
+);
+
+function Head({ names }: { names: readonly (readonly [string, number?])[] }): JSX.Element {
+  return (
+    <thead>
+      <tr>
+        {names.map(([n, cols], i) => (
+          <th key={n} scope="col" colSpan={cols ?? 1} class={i > 2 - (names[0]![1] ?? 1) + 1 ? "num" : ""}>
+            {n}
+          </th>
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
+/** The map's twin: the same facts as rows. */
+function MapTable({ s }: { s: Snapshot }): JSX.Element {
+  const nodes = [...(s.nodes ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const edges = [...(s.edges ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1));
+  return (
+    <div class="map-table" tabIndex={0} role="region" aria-label="The map as tables">
+      <table class="grid">
+        <caption>Workloads</caption>
+        <Head names={[["group"], ["workload"], ["kind"], ["rate"], ["p95"], ["errors"], ["drops"], ["in"], ["out"]]} />
+        <tbody>
+          {nodes.map((n) => (
+            <NodeRow key={n.id} n={n} />
+          ))}
+        </tbody>
+      </table>
+      <table class="grid">
+        <caption>Connections</caption>
+        <Head names={[["from → to", 2], ["protocols"], ["rate"], ["p95"], ["errors"], ["drops"], ["bytes", 2]]} />
+        <tbody>
+          {edges.map((e) => (
+            <EdgeRow key={e.id} e={e} />
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Cards that are not there yet, so that the page doesn't jump when they come. */
+export function MapSkeleton(): JSX.Element {
+  return (
+    <div class="map-skeleton" role="status" aria-label="Loading the map">
+      {[2, 4, 2].map((n, i) => (
+        <div key={i} class="ghost-group">
+          {Array.from({ length: n }, (_, k) => (
+            <div key={k} class="ghost-card" />
+          ))}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+function NothingSeen(): JSX.Element {
+  const r = view.value.range;
+  if (!isEmpty(view.value.filter))
+    return (
+      <Notice title="Nothing matches this filter" sign="∅">
+        <p>No traffic {r.mode === "live" ? `in the last ${spanWords(r.window * 1000)}` : "in this range"} fits all of its parts.</p>
+        <p class="button-row">
+          <button type="button" class="button accent" onClick={() => setFilter({})}>
+            Clear the filter
+          </button>
+          {r.mode === "live" && r.window < 900 && (
+            <button type="button" class="button" onClick={() => go({ range: { mode: "live", window: 900 } })}>
+              Look at 15 minutes
+            </button>
+          )}
+        </p>
+      </Notice>
+    );
+  const nodes = live.value.ledger?.nodes ?? status.value.status?.nodes?.length ?? 0;
+  if (!isLive.value)
+    return (
+      <Notice title="No traffic is stored for this range" sign="∅">
+        <p>{status.value.status?.oldest ? `The oldest stored flow is from ${new Date(status.value.status.oldest).toLocaleString()}.` : "Nothing has been stored yet."}</p>
+      </Notice>
+    );
+  return (
+    <Notice title="Waiting for the first flow" sign="…">
+      <p>{nodes ? `${plural(nodes, "collector is", "collectors are")} connected and no traffic was seen yet.` : "No collector is connected. Start one with parallax up, or parallax collector on each node."}</p>
+    </Notice>
+  );
+}
+
+export function Failed({ what }: { what: string }): JSX.Element {
+  return (
+    <Notice title={`${what} can't be read`} sign="!" tone="drop">
+      <p>{failure.value}</p>
+      <p class="button-row">
+        <button type="button" class="button accent" onClick={retry}>
+          Try again
+        </button>
+      </p>
+    </Notice>
+  );
+}
+
+export function MapPane(): JSX.Element {
+  const handle = useRef<GraphHandle | null>(null);
+  const s = snapshot.value;
+  if (failure.value && !s) return <Failed what="History" />;
+  if (!s || loading.value) return connection.value.state === "lost" && isLive.value ? <Notice title="Not connected" sign="!"><p>The map appears as soon as the server answers.</p></Notice> : <MapSkeleton />;
+  if (!s.nodes?.length) return <NothingSeen />;
+  return (
+    <section class="map" aria-label="Service map">
+      <Toolbar s={s} handle={handle} />
+      {view.value.table ? (
+        <MapTable s={s} />
+      ) : (
+        <>
+          <SvgView snapshot={s} subject={subject.value} selection={view.value.selection} width={view.value.width} onSelect={select} handle={(h) => (handle.current = h)} />
+          <Legend />
+        </>
+      )}
+    </section>
+  );
+}
