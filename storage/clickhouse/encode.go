@@ -1,0 +1,393 @@
+package clickhouse
+
+import (
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/storage/rollup"
+)
+
+// encoder turns flows into the columns of flows_in. What repeats is sent once: an endpoint's dozen names are looked up by the
+// endpoint's pointer, and all of a side's columns share one list of keys. Columns keep their memory from batch to batch.
+type encoder struct {
+	input proto.Input
+
+	time                   proto.ColDateTime64
+	duration               proto.ColInt64
+	seq, cookie            proto.ColUInt64
+	verdict                proto.ColEnum8
+	reply, secondary       proto.ColBool
+	processDst             proto.ColBool
+	ifindex, pid, procPID  proto.ColUInt32
+	srcAddr, dstAddr       proto.ColIPv6
+	srcPort, dstPort, port proto.ColUInt16
+	protocol, tcpFlags     proto.ColUInt8
+	icmpType, icmpCode     proto.ColUInt8
+	packets, bytes         proto.ColUInt64
+	rPackets, rBytes       proto.ColUInt64
+	rtt                    proto.ColUInt32
+	resource, traceparent  proto.ColStr
+	wait                   proto.ColInt64
+	status                 proto.ColUInt16
+	minTTL                 proto.ColUInt32
+	answered, failed       proto.ColBool
+	pathBoot               *proto.ColArr[uint64]
+	pathPoint, pathDir     *proto.ColArr[uint8]
+	pathIfindex            *proto.ColArr[uint32]
+	pathLag                *proto.ColArr[int64]
+	pathPackets, pathBytes *proto.ColArr[int64]
+
+	kind, direction, point, l7protocol    words // of enumerations
+	operation, route, host, version       words
+	userAgent, answers, pathNode, process words
+	words                                 []words // all of them
+	src, dst                              *endpoints
+	nodes                                 *table[*flow.Node]
+	nodeBoot                              proto.ColUInt64
+	drops                                 *table[*flow.Drop]
+	dropCode                              proto.ColUInt32
+	scratch                               strings.Builder
+}
+
+// verdictType is the type of the verdict column, as the schema has it.
+var verdictType = func() proto.ColumnType {
+	var names []string
+	for v := flow.VerdictUnknown; v <= flow.VerdictTranslated; v++ {
+		names = append(names, "'"+v.String()+"' = "+string('0'+rune(v)))
+	}
+	return proto.ColumnType("Enum8(" + strings.Join(names, ", ") + ")")
+}()
+
+func newEncoder() *encoder {
+	e := &encoder{
+		pathBoot: proto.NewArray(new(proto.ColUInt64)), pathPoint: proto.NewArray(new(proto.ColUInt8)),
+		pathDir: proto.NewArray(new(proto.ColUInt8)), pathIfindex: proto.NewArray(new(proto.ColUInt32)),
+		pathLag: proto.NewArray(new(proto.ColInt64)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
+	}
+	e.time.WithPrecision(proto.PrecisionNano).WithLocation(utc)
+	add := func(name string, c proto.ColInput) { e.input = append(e.input, proto.InputColumn{Name: name, Data: c}) }
+	addWords := func(name string) words {
+		w := words{newTable[string](1)}
+		add(name, &w.columns[0])
+		e.words = append(e.words, w)
+		return w
+	}
+	add("time", &e.time)
+	add("duration", &e.duration)
+	add("seq", &e.seq)
+	add("cookie", &e.cookie)
+	e.kind = addWords("kind")
+	add("verdict", proto.Alias(&e.verdict, verdictType))
+	e.direction = addWords("direction")
+	e.point = addWords("point")
+	add("reply", &e.reply)
+	add("secondary", &e.secondary)
+	e.nodes = newTable[*flow.Node](2)
+	add("node", &e.nodes.columns[0])
+	add("node_cluster", &e.nodes.columns[1])
+	add("node_boot", &e.nodeBoot)
+	add("ifindex", &e.ifindex)
+	add("pid", &e.pid)
+	add("process_pid", &e.procPID)
+	e.process = addWords("process_comm")
+	add("process_dst", &e.processDst)
+	e.src = newEndpoints("src_", add)
+	add("src_addr", &e.srcAddr)
+	add("src_port", &e.srcPort)
+	e.dst = newEndpoints("dst_", add)
+	add("dst_addr", &e.dstAddr)
+	add("dst_port", &e.dstPort)
+	add("service_port", &e.port)
+	add("proto", &e.protocol)
+	add("tcp_flags", &e.tcpFlags)
+	add("icmp_type", &e.icmpType)
+	add("icmp_code", &e.icmpCode)
+	add("packets", &e.packets)
+	add("bytes", &e.bytes)
+	add("reply_packets", &e.rPackets)
+	add("reply_bytes", &e.rBytes)
+	add("handshake_rtt", &e.rtt)
+	e.drops = newTable[*flow.Drop](2)
+	add("drop_reason", &e.drops.columns[0])
+	add("drop_symbol", &e.drops.columns[1])
+	add("drop_code", &e.dropCode)
+	e.l7protocol = addWords("l7_protocol")
+	e.operation = addWords("l7_operation")
+	add("l7_resource", &e.resource)
+	e.route = addWords("l7_route")
+	e.host = addWords("l7_host")
+	e.version = addWords("l7_version")
+	add("l7_traceparent", &e.traceparent)
+	e.userAgent = addWords("l7_user_agent")
+	e.answers = addWords("l7_answers")
+	add("l7_wait", &e.wait)
+	add("l7_status", &e.status)
+	add("l7_min_ttl", &e.minTTL)
+	add("l7_answered", &e.answered)
+	add("l7_error", &e.failed)
+	e.pathNode = addWords("path_node")
+	add("path_boot", e.pathBoot)
+	add("path_point", e.pathPoint)
+	add("path_direction", e.pathDir)
+	add("path_ifindex", e.pathIfindex)
+	add("path_lag", e.pathLag)
+	add("path_packets", e.pathPackets)
+	add("path_bytes", e.pathBytes)
+	return e
+}
+
+// encode returns the columns for flows. They are good until the next call.
+func (e *encoder) encode(flows []flow.Flow) proto.Input {
+	e.reset()
+	for i := range flows {
+		e.append(&flows[i])
+	}
+	e.nodes.finish()
+	e.drops.finish()
+	e.src.finish()
+	e.dst.finish()
+	for _, w := range e.words {
+		w.finish()
+	}
+	return e.input
+}
+
+func (e *encoder) reset() {
+	e.input.Reset()
+	for _, w := range e.words {
+		w.reset()
+	}
+	e.nodes.reset()
+	e.drops.reset()
+	e.src.reset()
+	e.dst.reset()
+}
+
+var (
+	noNode    = new(flow.Node)
+	noDrop    = new(flow.Drop)
+	noL7      = new(flow.L7)
+	noProcess = new(flow.Process)
+)
+
+func (e *encoder) append(f *flow.Flow) {
+	e.time.AppendRaw(proto.DateTime64(f.Time))
+	e.duration.Append(f.Time - f.Start)
+	e.seq.Append(f.Seq)
+	e.cookie.Append(f.Cookie)
+	e.kind.append(f.Kind.String())
+	e.verdict.Append(proto.Enum8(f.Verdict))
+	e.direction.append(f.Direction.String())
+	e.point.append(f.Point.String())
+	e.reply.Append(f.Reply)
+	e.secondary.Append(f.Secondary)
+	node := orElse(f.Node, noNode)
+	if e.nodes.append(node) {
+		e.nodes.describe(node.Name, node.Cluster)
+	}
+	e.nodeBoot.Append(node.Boot)
+	e.ifindex.Append(f.Ifindex)
+	process := orElse(f.Process, noProcess)
+	e.pid.Append(f.PID)
+	e.procPID.Append(process.PID)
+	e.process.append(process.Comm)
+	e.processDst.Append(f.ProcessDst)
+	e.src.append(f.Src)
+	e.srcAddr.Append(proto.IPv6(f.SrcAddr))
+	e.srcPort.Append(f.SrcPort)
+	e.dst.append(f.Dst)
+	e.dstAddr.Append(proto.IPv6(f.DstAddr))
+	e.dstPort.Append(f.DstPort)
+	e.port.Append(rollup.Port(f))
+	e.protocol.Append(uint8(f.Proto))
+	e.tcpFlags.Append(f.TCPFlags)
+	e.icmpType.Append(f.ICMPType)
+	e.icmpCode.Append(f.ICMPCode)
+	e.packets.Append(f.Packets)
+	e.bytes.Append(f.Bytes)
+	e.rPackets.Append(f.ReplyPackets)
+	e.rBytes.Append(f.ReplyBytes)
+	e.rtt.Append(f.HandshakeRTT)
+	drop := orElse(f.Drop, noDrop)
+	if e.drops.append(drop) {
+		e.drops.describe(drop.Reason, drop.Symbol)
+	}
+	e.dropCode.Append(drop.Code)
+	e.appendL7(f)
+	e.appendPath(f)
+}
+
+func (e *encoder) appendL7(f *flow.Flow) {
+	l := orElse(f.L7, noL7)
+	protocol, route, wait := "", "", int64(0)
+	if f.L7 != nil {
+		protocol, route, wait = l.Protocol.String(), rollup.Route(l), f.Time-f.Start-l.Latency
+	}
+	e.l7protocol.append(protocol)
+	e.operation.append(l.Operation)
+	e.resource.Append(l.Resource)
+	e.route.append(route)
+	e.host.append(l.Host)
+	e.version.append(l.Version)
+	e.traceparent.Append(l.TraceParent)
+	e.userAgent.append(l.UserAgent)
+	e.answers.append(strings.Join(l.Answers, "\n"))
+	e.wait.Append(wait)
+	e.status.Append(l.Status)
+	e.minTTL.Append(l.MinTTL)
+	e.answered.Append(l.Answered)
+	e.failed.Append(l.Error)
+}
+
+func (e *encoder) appendPath(f *flow.Flow) {
+	if len(f.Path) == 0 {
+		e.pathNode.append("")
+	} else {
+		e.scratch.Reset()
+		for i := range f.Path {
+			node := orElse(f.Path[i].Node, noNode)
+			if i > 0 {
+				e.scratch.WriteByte('\n')
+			}
+			e.scratch.WriteString(node.Name)
+			e.scratch.WriteByte(' ')
+			e.scratch.WriteString(node.Cluster)
+		}
+		e.pathNode.append(e.scratch.String())
+	}
+	for i := range f.Path {
+		h := &f.Path[i]
+		appendItem(e.pathBoot, orElse(h.Node, noNode).Boot)
+		appendItem(e.pathPoint, uint8(h.Point))
+		appendItem(e.pathDir, uint8(h.Direction))
+		appendItem(e.pathIfindex, h.Ifindex)
+		appendItem(e.pathLag, h.Time-f.Time)
+		appendItem(e.pathPackets, int64(h.Packets-f.Packets))
+		appendItem(e.pathBytes, int64(h.Bytes-f.Bytes))
+	}
+	endRow(e.pathBoot)
+	endRow(e.pathPoint)
+	endRow(e.pathDir)
+	endRow(e.pathIfindex)
+	endRow(e.pathLag)
+	endRow(e.pathPackets)
+	endRow(e.pathBytes)
+}
+
+func appendItem[T any](c *proto.ColArr[T], v T) { c.Data.Append(v) }
+
+func endRow[T any](c *proto.ColArr[T]) { c.Offsets.Append(uint64(c.Data.Rows())) }
+
+func orElse[T any](p, other *T) *T {
+	if p == nil {
+		return other
+	}
+	return p
+}
+
+// table is a group of LowCardinality(String) columns whose rows are the same few things: each thing is one entry of every
+// dictionary, and the columns share the keys.
+type table[K comparable] struct {
+	index   map[K]uint32
+	keys    []uint32
+	keys8   []uint8
+	keys16  []uint16
+	columns []proto.ColLowCardinalityRaw
+}
+
+func newTable[K comparable](columns int) *table[K] {
+	t := &table[K]{index: make(map[K]uint32), columns: make([]proto.ColLowCardinalityRaw, columns)}
+	for i := range t.columns {
+		t.columns[i].Index = new(proto.ColStr)
+	}
+	return t
+}
+
+// append adds a row. If it reports true the thing is new and describe has to follow.
+func (t *table[K]) append(k K) (isNew bool) {
+	i, ok := t.index[k]
+	if !ok {
+		i = uint32(len(t.index))
+		t.index[k] = i
+	}
+	t.keys = append(t.keys, i)
+	return !ok
+}
+
+func (t *table[K]) describe(values ...string) {
+	for i, v := range values {
+		t.columns[i].Index.(*proto.ColStr).Append(v)
+	}
+}
+
+// finish gives the columns their keys, in as few bytes as they need.
+func (t *table[K]) finish() {
+	key := proto.KeyUInt32
+	switch {
+	case len(t.index) <= 1<<8:
+		key = proto.KeyUInt8
+		t.keys8 = t.keys8[:0]
+		for _, k := range t.keys {
+			t.keys8 = append(t.keys8, uint8(k))
+		}
+	case len(t.index) <= 1<<16:
+		key = proto.KeyUInt16
+		t.keys16 = t.keys16[:0]
+		for _, k := range t.keys {
+			t.keys16 = append(t.keys16, uint16(k))
+		}
+	}
+	for i := range t.columns {
+		c := &t.columns[i]
+		c.Key, c.Keys8, c.Keys16, c.Keys32 = key, t.keys8, t.keys16, t.keys
+	}
+}
+
+func (t *table[K]) reset() {
+	clear(t.index)
+	t.keys = t.keys[:0]
+}
+
+// words is one LowCardinality(String) column of any strings.
+type words struct{ *table[string] }
+
+func (w words) append(s string) {
+	if w.table.append(s) {
+		w.describe(s)
+	}
+}
+
+// endpoints is the columns of one side.
+type endpoints struct {
+	*table[*flow.Endpoint]
+	identity proto.ColUInt32
+}
+
+// endpointColumns are the names that describe an endpoint, without the side's prefix, in the order of describe.
+var endpointColumns = []string{"group", "name", "kind", "endpoint", "namespace", "pod", "workload", "workload_kind", "host", "node", "cluster", "labels"}
+
+func newEndpoints(prefix string, add func(string, proto.ColInput)) *endpoints {
+	e := &endpoints{table: newTable[*flow.Endpoint](len(endpointColumns))}
+	for i, name := range endpointColumns {
+		add(prefix+name, &e.columns[i])
+	}
+	add(prefix+"identity", &e.identity)
+	return e
+}
+
+var noEndpoint = new(flow.Endpoint)
+
+func (c *endpoints) append(e *flow.Endpoint) {
+	if e == nil {
+		e = noEndpoint
+	}
+	c.identity.Append(e.Identity)
+	if !c.table.append(e) {
+		return
+	}
+	group, name := e.Key()
+	c.describe(group, name, rollup.Kind(e), e.Kind.String(), e.Namespace, e.Pod, e.Workload, e.WorkloadKind, e.Name, e.NodeName, e.Cluster,
+		strings.Join(e.Labels, "\n"))
+}

@@ -1,0 +1,103 @@
+package rollup
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/filter"
+	"github.com/parallax-flow/parallax/flow/query"
+)
+
+// OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, verdict, drop reason, protocol, failure,
+// and text, which is then looked for in groups, names, drop reasons and symbols. Such a filter speaks of edges: Src is
+// an edge's source and nothing else, where for a record it may also be the sender of replies.
+func OnEdges(s filter.Set) bool {
+	for _, f := range slices.Concat(s.Allow, s.Deny) {
+		f.SrcNamespace, f.DstNamespace, f.SrcWorkload, f.DstWorkload = nil, nil, nil, nil
+		f.Verdict, f.DropReason, f.Protocol, f.Error, f.Text = nil, nil, nil, nil, nil
+		if !reflect.ValueOf(f).IsZero() {
+			return false
+		}
+	}
+	return !s.Secondary
+}
+
+// Match compiles s for flows that are summed to edges: by the rules of OnEdges if it is one for edges, else by those of filter.Compile.
+func Match(s filter.Set) (func(*flow.Flow) bool, error) {
+	match, err := filter.Compile(s)
+	if err != nil || !OnEdges(s) {
+		return match, err
+	}
+	return func(f *flow.Flow) bool {
+		return (len(s.Allow) == 0 || slices.ContainsFunc(s.Allow, func(x filter.Filter) bool { return matches(&x, f) })) &&
+			!slices.ContainsFunc(s.Deny, func(x filter.Filter) bool { return matches(&x, f) })
+	}, nil
+}
+
+func matches(x *filter.Filter, f *flow.Flow) bool {
+	src, dst := query.KeyOf(f.Src), query.KeyOf(f.Dst)
+	failed := f.L7 != nil && f.L7.Error
+	return onSide(x.SrcNamespace, x.SrcWorkload, src, kindOf(f.Src)) && onSide(x.DstNamespace, x.DstWorkload, dst, kindOf(f.Dst)) &&
+		(len(x.Verdict) == 0 || slices.Contains(x.Verdict, f.Verdict)) &&
+		(x.Error == nil || *x.Error == failed) &&
+		(len(x.Protocol) == 0 || hasProtocol(x.Protocol, f)) &&
+		(len(x.DropReason) == 0 || f.Drop != nil && hasReason(x.DropReason, f.Drop.Reason)) &&
+		(len(x.Text) == 0 || hasText(x.Text, src, dst, f.Drop))
+}
+
+func onSide(groups, workloads []string, k query.NodeKey, kind string) bool {
+	if len(groups) > 0 && !slices.Contains(groups, k.Group) {
+		return false
+	}
+	return len(workloads) == 0 || slices.ContainsFunc(workloads, func(w string) bool {
+		qualifier, name, found := strings.Cut(w, "/")
+		if !found {
+			qualifier, name = "", w
+		}
+		return name == k.Name && (qualifier == "" || qualifier == k.Group || strings.EqualFold(qualifier, kind))
+	})
+}
+
+func hasProtocol(protocols []string, f *flow.Flow) bool {
+	return slices.ContainsFunc(protocols, func(p string) bool {
+		p = strings.ToLower(p)
+		l4, ok := L4(p)
+		return ok && slices.Contains(l4, f.Proto) || !ok && f.L7 != nil && f.L7.Protocol.String() == p
+	})
+}
+
+// L4 returns the IP protocols that name, in lower case, stands for in filters; false if it is none of layer 4.
+func L4(name string) ([]flow.Proto, bool) {
+	switch name {
+	case "tcp":
+		return []flow.Proto{flow.ProtoTCP}, true
+	case "udp":
+		return []flow.Proto{flow.ProtoUDP}, true
+	case "sctp":
+		return []flow.Proto{flow.ProtoSCTP}, true
+	case "icmp":
+		return []flow.Proto{flow.ProtoICMP, flow.ProtoICMPv6}, true
+	case "icmpv4":
+		return []flow.Proto{flow.ProtoICMP}, true
+	case "icmpv6":
+		return []flow.Proto{flow.ProtoICMPv6}, true
+	}
+	return nil, false
+}
+
+// Reason returns a drop reason of a filter as records have it.
+func Reason(s string) string { return strings.TrimPrefix(strings.ToUpper(s), "SKB_DROP_REASON_") }
+
+func hasReason(reasons []string, reason string) bool {
+	return slices.ContainsFunc(reasons, func(r string) bool { return strings.EqualFold(Reason(r), reason) })
+}
+
+func hasText(texts []string, src, dst query.NodeKey, drop *flow.Drop) bool {
+	return slices.ContainsFunc(texts, func(t string) bool {
+		t = strings.ToLower(t)
+		in := func(s string) bool { return strings.Contains(strings.ToLower(s), t) }
+		return in(src.Group) || in(src.Name) || in(dst.Group) || in(dst.Name) || drop != nil && (in(drop.Reason) || in(drop.Symbol))
+	})
+}
