@@ -1,0 +1,303 @@
+// Package pair joins the observations of one event.
+//
+// A request between pods on two nodes is seen four times: as it leaves the pod, as it leaves the node, and twice
+// on the other side. One of them, the primary, is sent on with the others in its Path; these are absorbed. An
+// observation belongs to the same event if connection, kind and content are equal and the times differ by no more than the tolerance. Where an
+// event repeats, the nth one seen at one place is the nth one seen at the other.
+//
+// A secondary whose primary is not there is sent on with Secondary set, even if its primary was lost: the
+// node that owns the source counts this traffic in other records (an interval report that came at another time), or
+// its ledger says what was lost. Making it a primary would count twice in the first case to repair the second.
+package pair
+
+import (
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/parallax-flow/parallax/flow"
+)
+
+// Tolerance is the largest difference of time between two observations of one event: clocks of the nodes, the way between
+// them, and interval reports that are not made at the same instant.
+const Tolerance = 250 * time.Millisecond
+
+// maxPlaces bounds the observations of one event that are joined.
+const maxPlaces = 8
+
+// Pairer joins what is in the merge buffer. It belongs to one goroutine. Every flow passes Join once, as it arrives, and Settle once, as it
+// leaves; in between the flow must stay where it is.
+type Pairer struct {
+	owned  func(node string) bool
+	seed   maphash.Seed
+	chains map[key]*chain
+	spareC []*chain
+	spareE []*event
+	hops   []flow.Hop // room for the paths of the next flows; never written twice
+	stats  Stats
+}
+
+// Stats are cumulative.
+type Stats struct {
+	Joined  uint64 // observations absorbed into the path of their primary
+	Alone   uint64 // secondaries that were sent on for want of their primary
+	Elected uint64 // candidates that became primary
+}
+
+// key is what observations of one event have in common. No padding: the map hashes it in one go.
+type key struct {
+	src, dst         flow.Addr
+	content          uint64
+	srcPort, dstPort uint16
+	proto            flow.Proto
+	kind             flow.Kind
+	flags            uint8
+	reply            uint8
+}
+
+// chain holds the events of one key, oldest first, and for each place the first event that the place may still see.
+type chain struct {
+	key        key
+	head, tail *event
+	places     [maxPlaces]place
+	n          int
+}
+
+type place struct {
+	node      *flow.Node
+	next      *event // nil: all events of the chain are behind this place
+	ifindex   uint32
+	point     flow.Point
+	direction flow.Direction
+}
+
+type event struct {
+	chain     *chain
+	prev      *event
+	next      *event
+	time      int64 // of the first observation that arrived
+	hops      [maxPlaces]flow.Hop
+	n         uint8 // hops used
+	waiting   uint8 // observations joined and not settled
+	primaries uint8 // of these with role Primary
+	settled   bool  // the primary is gone: nothing more can be joined
+	seen      uint8 // bit set of places
+	gone      uint8 // bit set of hops that are not part of the path: sent on by themselves, or the primary
+}
+
+// Ticket ties a flow to its event between Join and Settle.
+type Ticket struct {
+	event *event
+	hop   uint8
+	role  Role
+}
+
+// New returns a Pairer. owned says whether a collector observes a node; it is called from the goroutine of Join.
+func New(owned func(node string) bool) *Pairer {
+	return &Pairer{owned: owned, seed: maphash.MakeSeed(), chains: make(map[key]*chain)}
+}
+
+// Stats returns what was counted so far.
+func (p *Pairer) Stats() Stats { return p.stats }
+
+// Join notes that f arrived.
+func (p *Pairer) Join(f *flow.Flow) Ticket {
+	t := Ticket{role: RoleOf(f, p.owned)}
+	if f.Kind == flow.KindDrop {
+		return t
+	}
+	c := p.chain(f)
+	at := c.place(f)
+	if at < 0 {
+		return t
+	}
+	e := c.find(at, f.Time)
+	if e == nil {
+		e = p.event(c, f.Time, at)
+	}
+	e.seen |= 1 << at
+	t.event, t.hop = e, e.n
+	e.hops[e.n] = flow.Hop{
+		Node: f.Node, Time: f.Time, Packets: f.Packets, Bytes: f.Bytes, Ifindex: f.Ifindex, Point: f.Point, Direction: f.Direction,
+	}
+	e.n++
+	e.waiting++
+	if t.role == Primary {
+		e.primaries++
+	}
+	return t
+}
+
+// Settle decides what becomes of f, which is about to leave: it sets Secondary and Path, or returns false if f was absorbed.
+func (p *Pairer) Settle(t Ticket, f *flow.Flow) (send bool) {
+	e := t.event
+	if e == nil {
+		f.Secondary = t.role == Secondary
+		return true
+	}
+	send = true
+	switch {
+	case e.settled:
+		send = false
+	case t.role == Primary || t.role == Candidate && e.primaries == 0:
+		e.settled = true
+		e.gone |= 1 << t.hop
+		f.Secondary, f.Path = false, p.path(e)
+		if t.role == Candidate {
+			p.stats.Elected++
+		}
+	case e.primaries > 0:
+		send = false
+	default:
+		e.gone |= 1 << t.hop
+		f.Secondary = true
+		p.stats.Alone++
+	}
+	if !send {
+		p.stats.Joined++
+	}
+	if e.waiting--; e.waiting == 0 {
+		p.remove(e)
+	}
+	return send
+}
+
+// path returns the hops of e but for those that are gone, in time order.
+func (p *Pairer) path(e *event) []flow.Hop {
+	if len(p.hops)+maxPlaces > cap(p.hops) {
+		p.hops = make([]flow.Hop, 0, 512)
+	}
+	start := len(p.hops)
+	for i := range e.n {
+		if e.gone&(1<<i) == 0 {
+			p.hops = append(p.hops, e.hops[i])
+		}
+	}
+	path := p.hops[start:len(p.hops):len(p.hops)]
+	if len(path) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(path, func(a, b flow.Hop) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+	return path
+}
+
+func (p *Pairer) chain(f *flow.Flow) *chain {
+	k := key{
+		src: f.SrcAddr, dst: f.DstAddr, srcPort: f.SrcPort, dstPort: f.DstPort, proto: f.Proto, kind: f.Kind, content: p.content(f),
+	}
+	switch f.Kind {
+	case flow.KindState:
+		k.flags = f.TCPFlags
+		fallthrough
+	case flow.KindNew:
+		if f.Reply {
+			k.reply = 1
+		}
+	case flow.KindVerdict:
+		k.flags = uint8(f.Verdict)
+	}
+	c, ok := p.chains[k]
+	if ok {
+		return c
+	}
+	if n := len(p.spareC); n > 0 {
+		c, p.spareC = p.spareC[n-1], p.spareC[:n-1]
+	} else {
+		c = new(chain)
+	}
+	c.key = k
+	p.chains[k] = c
+	return c
+}
+
+// content is what tells exchanges on one connection apart.
+func (p *Pairer) content(f *flow.Flow) uint64 {
+	if f.L7 == nil {
+		return uint64(f.ICMPType)<<8 | uint64(f.ICMPCode)
+	}
+	h := maphash.String(p.seed, f.L7.Resource)
+	h = h<<7 ^ h>>57 ^ maphash.String(p.seed, f.L7.Operation)
+	return h ^ uint64(f.L7.Status)<<16 ^ uint64(f.L7.Protocol)<<8 ^ 1
+}
+
+// place returns the number of f's place in c, -1 if there are too many.
+func (c *chain) place(f *flow.Flow) int {
+	for i := range c.places[:c.n] {
+		at := &c.places[i]
+		if at.ifindex == f.Ifindex && at.point == f.Point && at.direction == f.Direction &&
+			(at.node == f.Node || at.node.Name == f.Node.Name) {
+			return i
+		}
+	}
+	if c.n == maxPlaces {
+		return -1
+	}
+	c.places[c.n] = place{node: f.Node, next: c.head, ifindex: f.Ifindex, point: f.Point, direction: f.Direction}
+	c.n++
+	return c.n - 1
+}
+
+// find returns the event that an observation at a place and time t belongs to, nil if it is a new one, and moves the place on.
+func (c *chain) find(place int, t int64) *event {
+	at := &c.places[place]
+	for e := at.next; e != nil; e = e.next {
+		if e.time > t+int64(Tolerance) {
+			return nil
+		}
+		at.next = e.next
+		if e.time >= t-int64(Tolerance) && e.seen&(1<<place) == 0 && !e.settled && e.n < maxPlaces {
+			return e
+		}
+	}
+	return nil
+}
+
+// event appends a new event to c, made by what place saw. All other places may still see it.
+func (p *Pairer) event(c *chain, t int64, place int) *event {
+	var e *event
+	if n := len(p.spareE); n > 0 {
+		e, p.spareE = p.spareE[n-1], p.spareE[:n-1]
+	} else {
+		e = new(event)
+	}
+	// Its hops keep what they held: n says which ones count.
+	e.chain, e.time, e.prev, e.next = c, t, c.tail, nil
+	e.n, e.waiting, e.primaries, e.gone, e.seen, e.settled = 0, 0, 0, 0, 0, false
+	if c.tail == nil {
+		c.head = e
+	} else {
+		c.tail.next = e
+	}
+	c.tail = e
+	for i := range c.places[:c.n] {
+		if other := &c.places[i]; i != place && other.next == nil {
+			other.next = e
+		}
+	}
+	return e
+}
+
+func (p *Pairer) remove(e *event) {
+	c := e.chain
+	for i := range c.places[:c.n] {
+		if c.places[i].next == e {
+			c.places[i].next = e.next
+		}
+	}
+	if e.prev == nil {
+		c.head = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		c.tail = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	p.spareE = append(p.spareE, e)
+	if c.head == nil {
+		delete(p.chains, c.key)
+		c.tail, c.n = nil, 0
+		p.spareC = append(p.spareC, c)
+	}
+}
