@@ -15,7 +15,7 @@ type Config struct {
 	Mechanism  Mechanism
 
 	// DropScope holds the inode numbers of the network namespaces whose drops are reported. nil: all of the machine;
-	// empty and not nil: none. SetScope changes it.
+	// not nil and empty: none. SetScope changes it.
 	DropScope []uint32
 
 	Cgroup string // cgroup2 mount, for the processes behind sockets; "": looked for in /proc/mounts

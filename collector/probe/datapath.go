@@ -16,9 +16,10 @@ import (
 
 // datapath is what is loaded, with the hooks that belong to no interface.
 type datapath struct {
-	objects *bpf.Objects
-	netns   uint32
-	links   []io.Closer
+	objects  *bpf.Objects
+	netns    uint32
+	allDrops bool // fixed when the programs are loaded
+	links    []io.Closer
 }
 
 // load puts the programs into the kernel and attaches those for drops and processes; a kernel that refuses them gives
@@ -29,7 +30,10 @@ func (p *Probe) load() (*datapath, error) {
 	if d.netns, err = netnsInode(p.cfg.NetNS); err != nil {
 		return nil, err
 	}
-	spec, err := bpf.Plan(p.cfg.datapath(d.netns))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.allDrops = p.scope == nil
+	spec, err := bpf.Plan(p.cfg.datapath(d))
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +42,6 @@ func (p *Probe) load() (*datapath, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.datapath = d
 	if err := p.fillMaps(); err != nil {
 		return nil, errors.Join(err, p.unloadLocked())
@@ -53,14 +55,14 @@ func (p *Probe) load() (*datapath, error) {
 	return d, nil
 }
 
-func (c *Config) datapath(netns uint32) bpf.Config {
+func (c *Config) datapath(d *datapath) bpf.Config {
 	b := bpf.DefaultConfig()
-	b.NetNS = netns
+	b.NetNS = d.netns
 	b.Interval = c.Interval
 	b.PayloadMax = uint32(c.PayloadMax)
 	b.MaxFlows = uint32(c.FlowEntries)
 	b.RingBytes, b.WakeBytes = uint32(c.RingBytes), uint32(c.WakeBytes)
-	b.DropScopeAll = c.DropScope == nil
+	b.DropScopeAll = d.allDrops
 	return b
 }
 
@@ -100,12 +102,16 @@ func (d *datapath) attachProcess(cgroup string) error {
 	return nil
 }
 
-// detach takes the programs off the hooks that belong to no interface.
+const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
+
+// detach takes the programs off the hooks that belong to no interface, and waits for those that still run: a global
+// membarrier is an RCU grace period (membarrier(2)). A kernel that refuses it (nohz_full) leaves a window of microseconds.
 func (d *datapath) detach() {
 	for _, l := range d.links {
 		_ = l.Close()
 	}
 	d.links = nil
+	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 }
 
 // unload releases the datapath and keeps its last counters.
@@ -123,11 +129,14 @@ func (p *Probe) unloadLocked() error {
 	return d.objects.Close()
 }
 
-// SetScope replaces the network namespaces, by inode number, whose drops are reported. A Probe that was made with a nil
-// Config.DropScope reports those of all, and this changes nothing.
+// SetScope replaces the network namespaces, by inode number, whose drops are reported; nil stands for all. Whether it is
+// all or some is fixed when Run loads the programs: a change from one to the other behind that is an error.
 func (p *Probe) SetScope(inodes []uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.datapath != nil && p.datapath.allDrops != (inodes == nil) {
+		return errors.New("set scope of drops: a running probe cannot change between all namespaces and some")
+	}
 	p.scope = inodes
 	return p.fillScope()
 }
@@ -189,18 +198,4 @@ func replaceKeys[K comparable, V any](m *ebpf.Map, keys []K, value V) error {
 		}
 	}
 	return it.Err()
-}
-
-// netnsInode is the number by which the kernel tells network namespaces apart.
-func netnsInode(path string) (uint32, error) {
-	if path == "" {
-		path = "/proc/thread-self/ns/net"
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); errors.Is(err, unix.ENOENT) {
-		return 0, errNoNetNS(path)
-	} else if err != nil {
-		return 0, fmt.Errorf("network namespace %s: %w", path, err)
-	}
-	return uint32(st.Ino), nil
 }

@@ -35,12 +35,9 @@ type observed struct {
 	on   attachment // nil: attaching failed, and is not tried again while the interface lives
 }
 
-// run enters the namespace, attaches, calls ready once and follows changes until ctx ends. It leaves nothing attached.
-// It must run on a goroutine of its own, which is not used again: see enterNetNS.
+// run attaches, calls ready once and follows changes until ctx ends. It leaves nothing attached. It must run in the
+// namespace.
 func (s *interfaces) run(ctx context.Context, ready func()) error {
-	if err := enterNetNS(s.cfg.NetNS); err != nil {
-		return err
-	}
 	w, err := newWatcher()
 	if err != nil {
 		return err

@@ -58,15 +58,15 @@ func (l *loop) tidy() error {
 	return l.expire(false)
 }
 
-// drain hands over all that is in the ring.
+// drain hands over all that is in the ring, and flushes even if that is nothing.
 func (l *loop) drain() {
 	for {
 		n := l.ring.drain(batchRecords, l.record)
+		l.delivered.Add(uint64(n))
+		l.flush()
 		if n == 0 {
 			return
 		}
-		l.delivered.Add(uint64(n))
-		l.flush()
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,13 +47,13 @@ func newHost(t testing.TB) *host {
 	requireRoot(t)
 	name := fmt.Sprintf("plxt-probe-%d-%d", os.Getpid(), hosts.Add(1))
 	h := &host{t: t, name: name, path: "/run/netns/" + name}
-	inThread(t, func() error {
+	must(t, onThread(func() error {
 		ns, err := netns.NewNamed(name)
 		if err != nil {
 			return err
 		}
 		return ns.Close()
-	})
+	}))
 	t.Cleanup(func() {
 		if err := netns.DeleteNamed(name); err != nil {
 			t.Errorf("delete %s: %v", name, err)
@@ -70,15 +69,9 @@ func newHost(t testing.TB) *host {
 	return h
 }
 
-// inThread runs f on a thread of its own, which ends behind it.
-func inThread(t testing.TB, f func() error) {
+func must(t testing.TB, err error) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- f()
-	}()
-	if err := <-done; err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -86,12 +79,7 @@ func inThread(t testing.TB, f func() error) {
 // do runs f in the namespace. Sockets made there stay there.
 func (h *host) do(f func() error) {
 	h.t.Helper()
-	inThread(h.t, func() error {
-		if err := enterNetNS(h.path); err != nil {
-			return err
-		}
-		return f()
-	})
+	must(h.t, inNetNS(h.path, f))
 }
 
 func (h *host) inode() uint32 {

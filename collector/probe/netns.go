@@ -9,31 +9,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNetNS moves the calling goroutine into the network namespace at path and locks it to its thread. It must not
-// be unlocked: the thread ends with the goroutine, and no other goroutine ever runs in the namespace by accident.
-// "" stays in the namespace of the process.
-func enterNetNS(path string) error {
-	runtime.LockOSThread()
+// inNetNS runs f in the network namespace at path, "" being that of the process. What f opens stays there. f runs on a
+// thread that ends behind it, so that no other goroutine ever finds itself in the namespace.
+func inNetNS(path string, f func() error) error {
 	if path == "" {
-		return nil
+		return f()
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return errNoNetNS(path)
-	}
+	ns, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open network namespace: %w", err)
+		return netnsError(path, err)
 	}
-	defer f.Close()
-	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-		if errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("%s is not a network namespace: list them with ip netns", path)
+	defer ns.Close()
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return netnsError(path, err)
 		}
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
-	}
-	return nil
+		return f()
+	})
 }
 
-func errNoNetNS(path string) error {
-	return fmt.Errorf("network namespace %s does not exist: list them with ip netns", path)
+// onThread runs f on a thread that ends behind it. That is never the process's first thread: the first one cannot end,
+// and its namespace is what /proc/self and /proc/PID show of the whole process.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onThread(f) // this goroutine holds the first thread meanwhile
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// netnsInode is the number by which the kernel tells network namespaces apart.
+func netnsInode(path string) (uint32, error) {
+	if path == "" {
+		path = "/proc/thread-self/ns/net"
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, netnsError(path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return 0, netnsError(path, unix.EINVAL)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, netnsError(path, err)
+	}
+	return uint32(st.Ino), nil
+}
+
+func netnsError(path string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("network namespace %s does not exist: list them with ip netns", path)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%s is not a network namespace: list them with ip netns", path)
+	}
+	return fmt.Errorf("network namespace %s: %w", path, err)
 }

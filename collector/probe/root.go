@@ -45,8 +45,8 @@ const (
 )
 
 // Run loads, attaches and reads until ctx ends; then it detaches, hands over the rest and returns nil. record gets each
-// record of bpf/headers/event.h, good during the call only; flush follows when there are no more for now, or behind
-// 1024. Both are called from this goroutine. A Probe runs once.
+// record of bpf/headers/event.h, good during the call only; flush follows when there are no more for now, behind 1024,
+// and each Config.Poll even if there were none. Both are called from this goroutine. A Probe runs once.
 //
 // Errors: ErrPermission, ErrNoBTF, or what the kernel refused.
 func (p *Probe) Run(ctx context.Context, record func([]byte), flush func()) error {
@@ -88,7 +88,7 @@ func (p *Probe) Run(ctx context.Context, record func([]byte), flush func()) erro
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() {
-		err := ifs.run(ctx, func() { close(p.ready) })
+		err := inNetNS(p.cfg.NetNS, func() error { return ifs.run(ctx, func() { close(p.ready) }) })
 		r.interrupt() // before the send: behind it the ring may be closed
 		stopped <- err
 	}()
