@@ -65,7 +65,7 @@ func testDir(t *testing.T) string {
 func startLab(t *testing.T, dir string) (*Lab, func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := New(Config{Dir: dir, Rate: 4, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	l := New(Config{Dir: dir, Rate: 4, Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
 	stop := func() {

@@ -25,45 +25,63 @@ const (
 )
 
 // spawner starts programs in network namespaces. A program gets SIGKILL when the thread that started it ends
-// (PR_SET_PDEATHSIG), so one thread starts them all and lives until the last has been waited for.
+// (PR_SET_PDEATHSIG), so one thread starts them all and lives until the last has been waited for. That thread has a mount
+// namespace of its own, and the programs inherit it: shared memory that a killed PostgreSQL leaves in /dev/shm goes with it.
 type spawner struct {
-	requests chan func(home *os.File) (back bool)
+	requests chan func()
 	done     chan struct{}
 }
 
-func newSpawner() *spawner {
-	s := &spawner{requests: make(chan func(*os.File) bool), done: make(chan struct{})}
-	go s.run()
-	return s
+// newSpawner starts the thread.
+func newSpawner() (*spawner, error) {
+	s := &spawner{requests: make(chan func()), done: make(chan struct{})}
+	ready := make(chan error)
+	go s.run(ready)
+	if err := <-ready; err != nil {
+		<-s.done
+		return nil, fmt.Errorf("private mounts: %w", err)
+	}
+	return s, nil
 }
 
-func (s *spawner) run() {
+func (s *spawner) run(ready chan<- error) {
 	defer close(s.done)
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		// Not on the main thread: /proc/self/ns/net must name the program's own namespace at all times.
+		// Not on the main thread: what /proc/self shows must not change.
 		inner := make(chan struct{})
-		go func() { defer close(inner); runtime.LockOSThread(); s.serve() }()
+		go func() { defer close(inner); runtime.LockOSThread(); s.serve(ready) }()
 		<-inner
 		runtime.UnlockOSThread()
 		return
 	}
-	s.serve()
+	s.serve(ready)
 }
 
-func (s *spawner) serve() {
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err == nil {
-		defer home.Close()
+// serve runs what it is asked to. Its goroutine ends locked, and its thread with it: it must not run anything else.
+func (s *spawner) serve(ready chan<- error) {
+	err := privateMounts()
+	ready <- err
+	if err != nil {
+		return
 	}
-	clean := true
 	for request := range s.requests {
-		clean = request(home) && clean
+		request()
 	}
-	// A thread that is left in another namespace ends with its goroutine: it must not run anything else.
-	if clean {
-		runtime.UnlockOSThread()
+}
+
+// privateMounts gives the calling thread a mount namespace that follows the host's but has a /dev/shm of its own.
+func privateMounts() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
 	}
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("make / a slave: %w", err)
+	}
+	if err := unix.Mount("plx-lab", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=64m"); err != nil {
+		return fmt.Errorf("mount /dev/shm: %w", err)
+	}
+	return nil
 }
 
 // close ends the thread. All programs must have been waited for.
@@ -81,33 +99,37 @@ func (s *spawner) start(path string, cmd *exec.Cmd) error {
 	cmd.SysProcAttr.Setpgid = true // Ctrl-C in the terminal is for the lab alone
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWIPC
-	result := make(chan error, 1)
-	s.requests <- func(home *os.File) bool {
-		back, err := startIn(path, home, cmd)
-		result <- err
-		return back
+	var ns *os.File
+	if path != "" {
+		// Opened here: the thread's mount namespace may not see a name as new as this one.
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("start %s: %w", cmd.Path, err)
+		}
+		defer f.Close()
+		ns = f
 	}
+	result := make(chan error, 1)
+	s.requests <- func() { result <- startIn(ns, cmd) }
 	return <-result
 }
 
-// startIn starts cmd from the calling thread and reports whether that thread is where it was.
-func startIn(path string, home *os.File, cmd *exec.Cmd) (back bool, err error) {
-	if path == "" {
-		return true, cmd.Start()
+// startIn starts cmd from the calling thread, which stays in the network namespace of its last program: the next one brings
+// its own, and the host's is that of the main thread.
+func startIn(ns *os.File, cmd *exec.Cmd) error {
+	name := "/proc/self/ns/net"
+	if ns != nil {
+		name = fmt.Sprintf("/proc/self/fd/%d", ns.Fd())
 	}
-	if home == nil {
-		return true, fmt.Errorf("start %s: own network namespace is not readable", cmd.Path)
-	}
-	ns, err := os.Open(path)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return true, fmt.Errorf("start %s: %w", cmd.Path, err)
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return true, fmt.Errorf("enter network namespace %s: %w", path, err)
+	defer unix.Close(fd)
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter network namespace: %w", err)
 	}
-	err = cmd.Start()
-	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
+	return cmd.Start()
 }
 
 // output runs cmd to its end in the network namespace at path and returns what it wrote.

@@ -40,6 +40,7 @@ func (r *runner) waitReady(ctx context.Context) error {
 }
 
 func (r *runner) waitPod(ctx context.Context, p *Endpoint) error {
+	began := time.Now()
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for {
@@ -47,6 +48,7 @@ func (r *runner) waitPod(ctx context.Context, p *Endpoint) error {
 		err := r.probe(attempt, p)
 		cancel()
 		if err == nil {
+			r.log.Debug("lab: pod ready", "pod", p.Key(), "took", time.Since(began).Round(time.Millisecond))
 			return nil
 		}
 		select {

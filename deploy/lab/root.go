@@ -141,7 +141,10 @@ func (l *Lab) run(ctx context.Context, tools *tools, command []string) error {
 	l.layout = layout
 	close(l.planned)
 
-	spawn := newSpawner()
+	spawn, err := newSpawner()
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
 	defer spawn.close()
 	r := &runner{layout: layout, state: st, spawn: spawn, tools: tools, pod: command, rate: l.config.Rate,
 		dir: workDir(l.config.Dir, l.id), log: log}

@@ -202,10 +202,10 @@ func (r *runner) command(p *Endpoint) *exec.Cmd {
 		return exec.Command(r.tools.redis, "--port", "6379", "--bind", "*", "-::*", "--protected-mode", "no", "--save", "",
 			"--appendonly", "no", "--daemonize", "no", "--loglevel", "warning", "--dir", r.path("redis"))
 	case "postgres":
-		// Nothing outside of the data directory: no socket in /run, no memory in /dev/shm.
+		// No socket in /run: nobody else must find this server.
 		args := []string{"-D", r.path("postgres/data")}
 		for _, option := range []string{"listen_addresses=*", "unix_socket_directories=", "fsync=off", "shared_buffers=16MB",
-			"max_connections=20", "dynamic_shared_memory_type=mmap", "autovacuum=off", "log_min_messages=error"} {
+			"max_connections=20", "autovacuum=off", "log_min_messages=error"} {
 			args = append(args, "-c", option)
 		}
 		_ = os.Remove(r.path("postgres/data/postmaster.pid")) // of a server that was killed, with a PID of another namespace

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Where the services live. All names are headless: they resolve to the pods' addresses.
@@ -83,7 +84,9 @@ func frontend(ctx context.Context, p *pod) error {
 func cart(ctx context.Context, p *pod) error {
 	db := redis.NewClient(&redis.Options{Addr: redisAddr, Dialer: func(ctx context.Context, _, addr string) (net.Conn, error) {
 		return p.dial(ctx, "tcp4", addr)
-	}, MaxRetries: 1, PoolSize: 4, DisableIdentity: true})
+	}, MaxRetries: 1, PoolSize: 4, DisableIdentity: true,
+		// Its automatic mode looks the name up by the machine's own DNS.
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 	defer db.Close()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /carts/{user}", func(w http.ResponseWriter, r *http.Request) {
