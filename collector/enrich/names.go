@@ -8,10 +8,11 @@ import (
 )
 
 // names remembers for which DNS name an address was given, so that a world endpoint bears the name that a program
-// asked for. A name is good for connections that start while it is valid, however long they live.
+// asked for. A name is good for connections that start while it is valid, however long they live, and their traffic
+// keeps it valid.
 type names struct {
 	minTTL int64
-	byAddr generations[flow.Addr, nameHistory]
+	byAddr generations[flow.Addr, *nameHistory]
 	byName generations[string, *flow.Endpoint]
 }
 
@@ -28,7 +29,7 @@ type validName struct {
 func newNames(size int, minTTL time.Duration) names {
 	return names{
 		minTTL: int64(minTTL),
-		byAddr: newGenerations[flow.Addr, nameHistory](size),
+		byAddr: newGenerations[flow.Addr, *nameHistory](size),
 		byName: newGenerations[string, *flow.Endpoint](size),
 	}
 }
@@ -46,11 +47,14 @@ func (n *names) learn(l *flow.L7, at int64) {
 		}
 		a := flow.AddrFrom(ip)
 		h, known := n.byAddr.get(a)
+		if !known {
+			h = new(nameHistory)
+			n.byAddr.put(a, h)
+		}
 		if !known || h.now.endpoint.Name != l.Resource {
-			h = nameHistory{now: validName{n.named(l.Resource), at, at}, before: h.now}
+			h.before, h.now = h.now, validName{n.named(l.Resource), at, at}
 		}
 		h.now.until = max(h.now.until, at+ttl)
-		n.byAddr.put(a, h)
 	}
 }
 
@@ -63,17 +67,17 @@ func (n *names) named(name string) *flow.Endpoint {
 	return e
 }
 
-// lookup returns the endpoint of a for a connection that began at start, nil if no name is known.
-func (n *names) lookup(a flow.Addr, start int64) *flow.Endpoint {
+// lookup returns the endpoint of a for a flow of a connection that began at start, nil if no name is known.
+func (n *names) lookup(a flow.Addr, start, at int64) *flow.Endpoint {
 	h, ok := n.byAddr.get(a)
 	if !ok {
 		return nil
 	}
-	switch {
-	case start >= h.now.from && start <= h.now.until:
-		return h.now.endpoint
-	case h.before.endpoint != nil && start >= h.before.from && start <= h.before.until:
-		return h.before.endpoint
+	for _, v := range [...]*validName{&h.now, &h.before} {
+		if v.endpoint != nil && start >= v.from && start <= v.until {
+			v.until = max(v.until, at+n.minTTL)
+			return v.endpoint
+		}
 	}
 	return nil
 }

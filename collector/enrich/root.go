@@ -109,7 +109,7 @@ func (e *Enricher) endpoint(f *flow.Flow, local *addrSet, dst bool) *flow.Endpoi
 		}
 		return e.host
 	}
-	if p := e.names.lookup(a, f.Start); p != nil {
+	if p := e.names.lookup(a, f.Start, f.Time); p != nil {
 		return p
 	}
 	return e.world.endpoint(a, local)

@@ -107,19 +107,22 @@ func TestNames(t *testing.T) {
 	}{
 		{99, 100, "192.0.2.1", "world"}, // began before anyone asked
 		{100, 100, "192.0.2.1", "api.example.com"},
-		{160, 161, "192.0.2.2", "api.example.com"}, // at least a minute
 		{161, 162, "192.0.2.2", "world"},
-		{120, 9000, "192.0.2.2", "api.example.com"}, // a connection keeps its name
-		{700, 700, "2001:db8::9", "long.example.com"},
+		{160, 161, "192.0.2.2", "api.example.com"}, // at least a minute
+		{120, 500, "192.0.2.1", "api.example.com"}, // a connection keeps its name
+		{550, 551, "192.0.2.1", "api.example.com"}, // and its traffic the address's
+		{700, 701, "192.0.2.1", "world"},
 		{701, 701, "2001:db8::9", "world"},
+		{700, 700, "2001:db8::9", "long.example.com"},
 		{101, 101, "10.0.0.1", "cart"}, // a pod is a pod
 	} {
 		if got := dst(tc.start, tc.at, tc.addr); got != tc.want {
 			t.Errorf("%s from %d at %d: %q, want %q", tc.addr, tc.start, tc.at, got, tc.want)
 		}
 	}
-	ask(130, "other.example.com", 5, "192.0.2.1")
-	if got := []string{dst(120, 140, "192.0.2.1"), dst(130, 140, "192.0.2.1"), dst(130, 140, "192.0.2.2")}; !cmp.Equal(got, []string{"api.example.com", "other.example.com", "api.example.com"}) {
+	ask(800, "api.example.com", 5, "192.0.2.1")
+	ask(830, "other.example.com", 5, "192.0.2.1")
+	if got := []string{dst(820, 840, "192.0.2.1"), dst(830, 840, "192.0.2.1"), dst(130, 140, "192.0.2.2")}; !cmp.Equal(got, []string{"api.example.com", "other.example.com", "api.example.com"}) {
 		t.Errorf("behind a second name: %q", got)
 	}
 	if a, b := e.one(flow.Flow{Start: 130 * sec, DstAddr: addr("192.0.2.2")}).Dst, e.names.named("api.example.com"); a != b {

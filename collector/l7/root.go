@@ -5,6 +5,9 @@
 // bounded: when a bound is reached the oldest goes, and Stats counts it. Nothing is guessed: a response whose request
 // was not seen is counted, not reported.
 //
+// An exchange takes one flow.L7 from a chunk of 64, and a string for each text that was not seen lately; a traceparent is
+// always a new one. So it allocates 1/64 times with known texts.
+//
 // What a person would not want to leave the node is dropped here: query values, matrix parameters, userinfo, and every
 // header but Host, User-Agent and traceparent, which are the only ones that are ever read into a string.
 package l7
@@ -129,19 +132,23 @@ func (t *Tracker) emit(p *pending, at int64, reply *Segment, out *flow.Batch) {
 	f.Ifindex = p.key.ifindex
 	f.Proto, f.Point, f.Direction = p.proto, p.point, p.direction
 	f.Cookie, f.PID = p.cookie, p.pid
+	if reply != nil && f.Cookie == 0 {
+		f.Cookie, f.PID = reply.Cookie, reply.PID
+	}
 	f.Bytes, f.ReplyBytes = p.bytes, p.replyBytes
 	if p.swapped {
 		f.SrcAddr, f.DstAddr = f.DstAddr, f.SrcAddr
 		f.SrcPort, f.DstPort = f.DstPort, f.SrcPort
-		f.Point, f.Direction = mirrorPoint(f.Point), mirrorDirection(f.Direction)
+		f.Point, f.Direction = f.Point.Opposite(), mirrorDirection(f.Direction)
+	}
+	dst, known := ownerSide(f.Point)
+	if f.ProcessDst = dst; !known {
+		f.Cookie, f.PID = 0, 0
 	}
 	if reply == nil {
 		p.l7.Latency, p.l7.Error = -1, true
 		t.stats.Unanswered++
 		return
-	}
-	if f.Cookie == 0 {
-		f.Cookie, f.PID = reply.Cookie, reply.PID
 	}
 	f.Reply = true
 	p.l7.Answered = true
@@ -149,22 +156,15 @@ func (t *Tracker) emit(p *pending, at int64, reply *Segment, out *flow.Batch) {
 	t.stats.Exchanges++
 }
 
-// mirrorPoint is p relative to Dst -> Src.
-func mirrorPoint(p flow.Point) flow.Point {
-	for _, pair := range [...][2]flow.Point{
-		{flow.PointFromEndpoint, flow.PointToEndpoint}, {flow.PointFromNetwork, flow.PointToNetwork},
-		{flow.PointFromHost, flow.PointToHost}, {flow.PointFromStack, flow.PointToStack},
-		{flow.PointFromOverlay, flow.PointToOverlay}, {flow.PointFromProxy, flow.PointToProxy},
-		{flow.PointFromCrypto, flow.PointToCrypto},
-	} {
-		switch p {
-		case pair[0]:
-			return pair[1]
-		case pair[1]:
-			return pair[0]
-		}
+// ownerSide tells whose socket the datapath saw at p: that of Dst, or of Src. On the loopback interface both are local.
+func ownerSide(p flow.Point) (dst, known bool) {
+	switch p {
+	case flow.PointToEndpoint, flow.PointFromNetwork, flow.PointFromOverlay:
+		return true, true
+	case flow.PointFromEndpoint, flow.PointToNetwork, flow.PointToOverlay:
+		return false, true
 	}
-	return p
+	return false, false
 }
 
 func mirrorDirection(d flow.Direction) flow.Direction {

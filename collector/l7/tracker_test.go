@@ -88,7 +88,7 @@ func TestExchange(t *testing.T) {
 	w.at(130, true, "HTTP/1.1 503 Unavailable\r\nContent-Length: 3\r\n\r\n")
 	want := []flow.Flow{{
 		Time: 130e6, Start: 100e6, Node: node, Kind: flow.KindL7, Verdict: flow.VerdictForwarded,
-		SrcAddr: client, DstAddr: server, SrcPort: 40000, DstPort: 80, Proto: flow.ProtoTCP, Ifindex: 3, Cookie: 11, PID: 12,
+		SrcAddr: client, DstAddr: server, SrcPort: 40000, DstPort: 80, Proto: flow.ProtoTCP, Ifindex: 3, Cookie: 11, PID: 12, ProcessDst: true,
 		Point: flow.PointToEndpoint, Direction: flow.DirectionIngress, Reply: true, Bytes: 19, ReplyBytes: 50,
 		L7: &flow.L7{Protocol: flow.L7HTTP, Operation: "GET", Resource: "/a", Version: "HTTP/1.1", Status: 503, Latency: 30e6, Answered: true, Error: true},
 	}}
@@ -103,9 +103,20 @@ func TestSwappedConnection(t *testing.T) {
 	w.at(2, false, ok)
 	w.want("1+1 GET / 200 err=false 18/38")
 	f := w.out.Flows[0]
-	got := []any{f.SrcAddr, f.DstPort, f.Point, f.Direction}
-	if diff := cmp.Diff([]any{server, uint16(40000), flow.PointFromEndpoint, flow.DirectionEgress}, got); diff != "" {
+	got := []any{f.SrcAddr, f.DstPort, f.Point, f.Direction, f.ProcessDst}
+	if diff := cmp.Diff([]any{server, uint16(40000), flow.PointFromEndpoint, flow.DirectionEgress, false}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestOwnerOnLoopback: both sockets are local, so whose the process is stays open.
+func TestOwnerOnLoopback(t *testing.T) {
+	w := newWire(t, Config{})
+	w.seg.Point, w.seg.Direction, w.seg.Cookie, w.seg.PID = flow.PointToHost, flow.DirectionEgress, 11, 12
+	w.at(1, false, get("/"))
+	w.at(2, true, ok)
+	if f := w.out.Flows[0]; f.Cookie != 0 || f.PID != 0 || f.Point != flow.PointToHost {
+		t.Errorf("%+v", f)
 	}
 }
 
