@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -104,13 +105,13 @@ func (l *localAddrs) follow(ctx context.Context, ns netns.NsHandle, handle *netl
 				return nil
 			}
 		}
-		timer := time.NewTimer(settle)
-		for waiting := true; waiting; {
-			select {
-			case <-changes:
-			case <-timer.C:
-				waiting = false
-			}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(settle):
+		}
+		for len(changes) > 0 {
+			<-changes
 		}
 		if err := l.read(handle); err != nil {
 			return err
@@ -121,7 +122,13 @@ func (l *localAddrs) follow(ctx context.Context, ns netns.NsHandle, handle *netl
 // read replaces the snapshot.
 func (l *localAddrs) read(handle *netlink.Handle) error {
 	list, err := handle.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
+	for range 3 {
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		list, err = handle.AddrList(nil, netlink.FAMILY_ALL)
+	}
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // then a change is on its way to us
 		return fmt.Errorf("list addresses of %s: %w", l.where(), err)
 	}
 	set := &addrSet{addrs: make(map[flow.Addr]struct{}), broadcasts: make(map[flow.Addr]struct{})}

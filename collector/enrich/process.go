@@ -15,8 +15,7 @@ type processes struct {
 // attribution is a process's endpoint: by its command name until the scanner has looked at it.
 type attribution struct {
 	endpoint *flow.Endpoint
-	final    bool
-	seen     *index // the index that did not have it
+	asked    bool // the scanner has it, or had it
 }
 
 type localSocket struct {
@@ -65,32 +64,35 @@ func (p *processes) lookup(f *flow.Flow, dst bool) *flow.Endpoint {
 // of returns the endpoint of a process that the kernel reported.
 func (p *processes) of(proc *flow.Process) *flow.Endpoint {
 	a, ok := p.byProcess.get(proc)
-	if ok && a.final {
-		return a.endpoint
-	}
-	now := p.scanner.current.Load()
-	if ok && a.seen == now {
-		return a.endpoint
-	}
-	if e := now.processes[procKey{proc.PID, proc.Comm}]; e != nil {
-		p.byProcess.put(proc, &attribution{endpoint: e, final: true})
-		return e
-	}
 	if !ok {
 		a = &attribution{endpoint: p.scanner.parts.endpoint(kindProcess, proc.Comm)}
 		p.byProcess.put(proc, a)
 	}
-	select {
-	case p.scanner.wanted <- proc:
-		a.seen = now
-	default:
+	if !a.asked {
+		select {
+		case p.scanner.wanted <- proc:
+			a.asked = true
+		default: // the scanner is behind: the next record asks again
+		}
 	}
 	return a.endpoint
 }
 
+// refresh takes what the scanner found since the last call.
+func (p *processes) refresh() {
+	for {
+		select {
+		case r := <-p.scanner.found:
+			p.byProcess.put(r.process, &attribution{endpoint: r.endpoint, asked: true})
+		default:
+			return
+		}
+	}
+}
+
 // search looks for the socket in the scanner's view, as the kernel would: connected, then by address, then any.
 func (p *processes) search(so, remote localSocket) *flow.Endpoint {
-	sockets := p.scanner.current.Load().sockets
+	sockets := *p.scanner.sockets.Load()
 	k := socketKey{so.addr, remote.addr, so.port, remote.port, so.proto}
 	e := sockets[k]
 	if e == nil {

@@ -184,34 +184,79 @@ func TestProcessOfRecords(t *testing.T) {
 	}
 }
 
-// TestIdentify asks for processes by number, as records do: this one is found, a wrong name for it is not believed.
+// fakeProc makes a /proc with one process.
+func fakeProc(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{"self/ns", "7/task/8"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(pidNamespaceInit, filepath.Join(dir, "self/ns/pid")); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 func TestIdentify(t *testing.T) {
-	e := newTest(Config{Processes: true})
-	e.scanner.initial = true
+	unit := "0::/system.slice/web.service\n"
+	for name, tc := range map[string]struct {
+		files   map[string]string
+		process flow.Process
+		want    string
+	}{
+		"unit":              {map[string]string{"7/comm": "nginx\n", "7/cgroup": unit}, flow.Process{PID: 7, Comm: "nginx"}, "Unit web"},
+		"name of a thread":  {map[string]string{"7/comm": "nginx\n", "7/task/8/comm": "worker\n", "7/cgroup": unit}, flow.Process{PID: 7, Comm: "worker"}, "Unit web"},
+		"another process":   {map[string]string{"7/comm": "nginx\n", "7/cgroup": unit}, flow.Process{PID: 7, Comm: "curl"}, "Process curl"},
+		"gone":              {nil, flow.Process{PID: 9, Comm: "curl"}, "Process curl"},
+		"script":            {map[string]string{"7/comm": "python3\n", "7/cmdline": "python3\x00/a/job.py\x00--x\x00", "7/cgroup": "0::/\n"}, flow.Process{PID: 7, Comm: "python3"}, "Process job.py"},
+		"no command line":   {map[string]string{"7/comm": "kthreadd\n", "7/cmdline": "", "7/cgroup": "0::/\n"}, flow.Process{PID: 7, Comm: "kthreadd"}, "Process kthreadd"},
+		"cgroup unreadable": {map[string]string{"7/comm": "nginx\n"}, flow.Process{PID: 7, Comm: "nginx"}, "Process nginx"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScanner(Config{Proc: fakeProc(t, tc.files)})
+			s.initial = s.proc.isInitial()
+			if got := s.identify(&tc.process); got.WorkloadKind+" "+got.Workload != tc.want {
+				t.Errorf("%s %s, want %s", got.WorkloadKind, got.Workload, tc.want)
+			}
+		})
+	}
+}
+
+// TestIdentifyInBackground sees a process under its command name first, then as the unit that it is a part of.
+func TestIdentifyInBackground(t *testing.T) {
+	e := newTest(Config{Processes: true, Proc: fakeProc(t, map[string]string{"7/comm": "nginx\n", "7/cgroup": "0::/system.slice/web.service\n"})})
+	e.scanner.initial = e.scanner.proc.isInitial()
+	f := flow.Flow{SrcAddr: addr("192.168.0.1"), DstAddr: addr("8.8.8.8"), SrcPort: 1, Proto: flow.ProtoTCP, Process: &flow.Process{PID: 7, Comm: "nginx"}}
+	if got := e.one(f).Src; got.Workload != "nginx" {
+		t.Errorf("at first: %s", key(got))
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- e.scanner.run(ctx) }()
-	pid := uint32(os.Getpid())
-	me := &flow.Process{PID: pid, Comm: e.scanner.proc.comm(pid)}
-	liar := &flow.Process{PID: pid, Comm: "liar"}
-	for _, tc := range []struct {
-		process *flow.Process
-		want    *flow.Endpoint
-	}{{me, self(t, e)}, {liar, e.scanner.parts.endpoint(kindProcess, "liar")}} {
-		f := flow.Flow{SrcAddr: addr("192.168.0.1"), DstAddr: addr("8.8.8.8"), SrcPort: 1, Proto: flow.ProtoTCP, Process: tc.process}
-		for {
-			got := e.one(f).Src
-			if a, _ := e.processes.byProcess.get(tc.process); a != nil && a.final {
-				if got != tc.want {
-					t.Errorf("%s, want %s", key(got), key(tc.want))
-				}
-				break
-			}
-			runtime.Gosched()
-		}
+	for e.one(f).Src.Workload != "web" {
+		runtime.Gosched()
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	s := newScanner(Config{Proc: "/proc"})
+	if err := s.open(); err != nil {
+		b.Fatal(err)
+	}
+	defer s.close()
+	for b.Loop() {
+		clear(s.owners)
+		s.scan(b.Context())
 	}
 }

@@ -56,7 +56,7 @@ func (e *Enricher) Directory() *meta.Directory { return e.directory }
 // Ready is closed when Run has read the node's own addresses and, with Processes, searched /proc once.
 func (e *Enricher) Ready() <-chan struct{} { return e.local.ready }
 
-// Run follows sources, addresses and processes until ctx ends; it returns the first failure, nil on cancel.
+// Run follows sources, addresses and processes until ctx ends; it returns the first failure, nil on cancel. Call it once.
 func (e *Enricher) Run(ctx context.Context) error {
 	if e.scanner != nil {
 		if err := e.scanner.open(); err != nil {
@@ -78,6 +78,9 @@ func (e *Enricher) Run(ctx context.Context) error {
 // twice at the same time.
 func (e *Enricher) Enrich(b *flow.Batch) {
 	local := e.local.current.Load()
+	if e.processes != nil {
+		e.processes.refresh()
+	}
 	for i := range b.Flows {
 		f := &b.Flows[i]
 		f.Src = e.endpoint(f, local, false)

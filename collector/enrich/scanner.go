@@ -23,16 +23,13 @@ type socketKey struct {
 	proto                 flow.Proto
 }
 
-// procKey names a process as the kernel reports it: only together, since PIDs are used again.
-type procKey struct {
-	pid  uint32
-	comm string
-}
+// owned are the sockets whose owner is known; immutable.
+type owned map[socketKey]*flow.Endpoint
 
-// index is an immutable view of sockets and processes.
-type index struct {
-	sockets   map[socketKey]*flow.Endpoint
-	processes map[procKey]*flow.Endpoint
+// identified is the answer to a process in scanner.wanted.
+type identified struct {
+	process  *flow.Process
+	endpoint *flow.Endpoint
 }
 
 // scanner finds the owners of sockets, and what processes are a part of, when the hot path asks for it. It takes at
@@ -47,27 +44,27 @@ type scanner struct {
 	ns     netns.NsHandle
 
 	wanted  chan *flow.Process // processes to identify
+	found   chan identified    // what they are
 	missed  chan struct{}      // a socket without a known owner
-	current atomic.Pointer[index]
+	sockets atomic.Pointer[owned]
 
 	parts  *parts
 	owners map[uint32]uint32 // socket inode -> pid; owned by run
 }
 
 const (
-	maxWanted    = 256
-	maxProcesses = 1 << 14 // in an index; a fuller one is begun anew
-	dutyCycle    = 50
+	maxWanted = 256
+	dutyCycle = 50
 )
 
 func newScanner(cfg Config) *scanner {
 	s := &scanner{
 		netns: cfg.NetNS, interval: cfg.ScanInterval, proc: procfs(cfg.Proc),
-		wanted: make(chan *flow.Process, maxWanted), missed: make(chan struct{}, 1),
+		wanted: make(chan *flow.Process, maxWanted), found: make(chan identified, maxWanted), missed: make(chan struct{}, 1),
 		parts:  &parts{node: cfg.Node, cluster: cfg.Cluster, endpoints: make(map[partKey]*flow.Endpoint)},
 		owners: make(map[uint32]uint32),
 	}
-	s.current.Store(&index{})
+	s.sockets.Store(&owned{})
 	return s
 }
 
@@ -96,7 +93,11 @@ func (s *scanner) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case p := <-s.wanted:
-			s.identify(p)
+			select {
+			case s.found <- identified{p, s.identify(p)}:
+			case <-ctx.Done():
+				return nil
+			}
 		case <-missed:
 			began := time.Now()
 			s.scan(ctx)
@@ -108,40 +109,23 @@ func (s *scanner) run(ctx context.Context) error {
 	}
 }
 
-// identify adds the processes that are asked for to the index.
-func (s *scanner) identify(p *flow.Process) {
-	was := s.current.Load()
-	next := &index{sockets: was.sockets, processes: make(map[procKey]*flow.Endpoint, len(was.processes)+1)}
-	if len(was.processes) < maxProcesses {
-		for k, v := range was.processes {
-			next.processes[k] = v
+// identify says what p is a part of. A process that is gone, or whose number another has by now, is its command name.
+func (s *scanner) identify(p *flow.Process) *flow.Endpoint {
+	if s.initial && s.proc.hasComm(p.PID, p.Comm) {
+		if kind, name := s.proc.identify(p.PID); kind != "" {
+			return s.parts.endpoint(kind, name)
 		}
 	}
-	for {
-		kind, name := kindProcess, p.Comm
-		if s.initial && s.proc.hasComm(p.PID, p.Comm) {
-			if k, n := s.proc.identify(p.PID); k != "" {
-				kind, name = k, n
-			}
-		}
-		next.processes[procKey{p.PID, p.Comm}] = s.parts.endpoint(kind, name)
-		select {
-		case p = <-s.wanted:
-			continue
-		default:
-		}
-		break
-	}
-	s.current.Store(next)
+	return s.parts.endpoint(kindProcess, p.Comm)
 }
 
 // scan replaces the view of sockets. An error leaves the old view: names are then missing, which is no reason to stop.
 func (s *scanner) scan(ctx context.Context) {
 	sockets := s.dump()
 	s.findOwners(ctx, sockets)
-	next := &index{sockets: make(map[socketKey]*flow.Endpoint, len(sockets)), processes: s.current.Load().processes}
+	next := make(owned, len(sockets))
 	named := make(map[uint32]*flow.Endpoint)
-	for inode, keys := range sockets {
+	for inode, key := range sockets {
 		pid, ok := s.owners[inode]
 		if !ok {
 			continue
@@ -154,10 +138,10 @@ func (s *scanner) scan(ctx context.Context) {
 			named[pid] = e
 		}
 		if e != nil {
-			next.sockets[keys] = e
+			next[key] = e
 		}
 	}
-	s.current.Store(next)
+	s.sockets.Store(&next)
 }
 
 // dump lists TCP and UDP sockets by inode.

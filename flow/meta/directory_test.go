@@ -248,10 +248,11 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	d, addrs := fill(10_000)
+	const n = 10_000
+	d, addrs := fill(n)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		a := addrs[i%len(addrs)].Netip()
-		d.Update(Update{Object: &Object{Kind: Pod, Namespace: "y", Name: fmt.Sprint(i), Addrs: []netip.Addr{a}}})
+		o := &Object{Kind: Pod, Namespace: "y", Name: "pod", Addrs: []netip.Addr{addrs[i%n].Netip()}}
+		d.Update(Update{Object: o}) // moves from address to address
 	}
 }
