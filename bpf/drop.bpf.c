@@ -26,15 +26,17 @@ struct {
 
 /* The linear part of a packet, from its network header. */
 struct linear {
-	const unsigned char *data;
-	__u64 len;
+	__u64 data;
+	__u32 len;
+	__be16 proto;
+	__u16 pad;
 };
 
 static long load_linear(void *src, __u32 off, void *to, __u32 len)
 {
 	const struct linear *l = src;
 
-	if (off > 0xffff || (__u64)off + len > l->len || bpf_probe_read_kernel(to, len, l->data + off)) {
+	if (off > 0xffff || off + len > l->len || bpf_probe_read_kernel(to, len, (void *)(l->data + off))) {
 		__builtin_memset(to, 0, len);
 		return -1;
 	}
@@ -88,7 +90,15 @@ static __always_inline __be16 ethertype(struct sk_buff *skb, struct linear *l)
 	return version >> 4 == 4 ? bpf_htons(ETH_P_IP) : version >> 4 == 6 ? bpf_htons(ETH_P_IPV6) : 0;
 }
 
-static __noinline int parse_dropped(struct sk_buff *skb, struct plx_packet *p)
+/* Global, so that the verifier looks at it once and not in each state of its callers. */
+__noinline int plx_parse_linear(struct linear *l, struct plx_packet *p, __u32 limit)
+{
+	if (!l || !p)
+		return PLX_PARSED_NONE;
+	return plx_parse(p, l, load_linear, l->proto, limit);
+}
+
+static __always_inline int parse_dropped(struct sk_buff *skb, struct plx_packet *p)
 {
 	struct linear l = {};
 	__u32 start = skb->network_header, tail = skb->tail;
@@ -96,9 +106,10 @@ static __noinline int parse_dropped(struct sk_buff *skb, struct plx_packet *p)
 	/* All ones: never set. Zero: no room for a link header before it, so never a packet of the stack. */
 	if (start == 0 || start == 0xffff || start >= tail)
 		return PLX_PARSED_NONE;
-	l.data = skb->head + start;
+	l.data = (__u64)skb->head + start;
 	l.len = tail - start;
-	return plx_parse(p, &l, load_linear, ethertype(skb, &l), l.len + skb->data_len);
+	l.proto = ethertype(skb, &l);
+	return plx_parse_linear(&l, p, l.len + skb->data_len);
 }
 
 SEC("tp_btf/kfree_skb")

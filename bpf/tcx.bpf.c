@@ -105,8 +105,11 @@ static long load_net(void *skb, __u32 off, void *to, __u32 len)
 	return bpf_skb_load_bytes_relative(skb, off, to, len, BPF_HDR_START_NET);
 }
 
-static __noinline int parse_skb(struct __sk_buff *skb, struct plx_packet *p)
+/* Global, so that the verifier looks at it once and not in each state of its callers. */
+__noinline int plx_parse_skb(struct __sk_buff *skb, struct plx_packet *p)
 {
+	if (!p)
+		return PLX_PARSED_NONE;
 	return plx_parse(p, skb, load_net, skb->protocol, skb->len);
 }
 
@@ -549,11 +552,11 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 
 	s.egress = egress;
 	s.ifindex = skb->ifindex;
-	parsed = parse_skb(skb, &s.pkt);
+	parsed = plx_parse_skb(skb, &s.pkt);
 	if (parsed != PLX_PARSED_L4 && skb->len > skb->data_end - skb->data) {
 		__builtin_memset(&s.pkt, 0, sizeof(s.pkt));
 		if (bpf_skb_pull_data(skb, skb->len < PLX_PULL ? skb->len : PLX_PULL) == 0)
-			parsed = parse_skb(skb, &s.pkt);
+			parsed = plx_parse_skb(skb, &s.pkt);
 	}
 	s.segs = segments(skb, &s.pkt);
 	if (parsed != PLX_PARSED_L4)

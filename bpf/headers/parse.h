@@ -213,22 +213,22 @@ static __always_inline int plx_parse_l4(struct plx_packet *p, void *src, plx_loa
 	return PLX_PARSED_L4;
 }
 
+static __always_inline bool plx_is_ext(__u8 next)
+{
+	const __u64 low = 1ULL << IPPROTO_HOPOPTS | 1ULL << IPPROTO_ROUTING | 1ULL << IPPROTO_FRAGMENT |
+			  1ULL << IPPROTO_AH | 1ULL << IPPROTO_DSTOPTS;
+
+	return next < 64 ? low >> next & 1 : next == IPPROTO_MH;
+}
+
 /* RFC 8200 section 4: follows the extension headers. p->proto is the first next header, p->l4_off its place. */
 static __always_inline int plx_parse_ext(struct plx_packet *p, void *src, plx_load load)
 {
 	__u32 off = p->l4_off;
 	__u8 h[8], next = p->proto;
 
-	for (int i = 0; i < PLX_EXT_DEPTH; i++) {
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-		case IPPROTO_MH:
-		case IPPROTO_FRAGMENT:
-		case IPPROTO_AH:
-			break;
-		default:
+	for (int i = 0; i <= PLX_EXT_DEPTH; i++) {
+		if (!plx_is_ext(next) || p->frag_later) {
 			p->proto = next;
 			p->l4_off = off;
 			return 0;
@@ -241,18 +241,13 @@ static __always_inline int plx_parse_ext(struct plx_packet *p, void *src, plx_lo
 			p->frag_id = h[4] << 24 | h[5] << 16 | h[6] << 8 | h[7];
 			p->frag_later = (frag & 0xfff8) != 0;
 			p->frag_first = !p->frag_later && (frag & 1);
-			off += 8;
-		} else if (next == IPPROTO_AH) {
-			off += (h[1] + 2) * 4; /* RFC 4302 section 2.2 */
-		} else {
-			off += (h[1] + 1) * 8;
+			h[1] = 0;
 		}
+		/* The authentication header counts in words (RFC 4302 section 2.2), the others in 8 bytes. One range for
+		 * all keeps the verifier from following each combination. */
+		off += next == IPPROTO_AH ? (h[1] + 2) * 4 : (h[1] + 1) * 8;
+		off &= 0xffff;
 		next = h[0];
-		if (p->frag_later) {
-			p->proto = next;
-			p->l4_off = off;
-			return 0;
-		}
 	}
 	return -1;
 }
