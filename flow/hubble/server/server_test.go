@@ -1,0 +1,542 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	relaypb "github.com/cilium/cilium/api/v1/relay"
+	gocmp "github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/filter"
+	"github.com/parallax-flow/parallax/flow/hubble"
+	"github.com/parallax-flow/parallax/flow/query"
+	"github.com/parallax-flow/parallax/flow/ring"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve runs a server and returns a connection to it.
+func serve(t *testing.T, s *Server) *grpc.ClientConn {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return conn
+}
+
+var (
+	shop = &flow.Endpoint{Kind: flow.EndpointPod, Namespace: "shop", Pod: "cart-0"}
+	data = &flow.Endpoint{Kind: flow.EndpointPod, Namespace: "data", Cluster: "blue", Pod: "redis-0"}
+	n1   = &flow.Node{Name: "n1", Boot: 7}
+)
+
+// record makes flow number i, at i seconds after base. Its source port is its number.
+func record(base time.Time, i int) flow.Flow {
+	return flow.Flow{
+		Time: base.Add(time.Duration(i) * time.Second).UnixNano(), Src: shop, Dst: data, Node: n1, Seq: uint64(i), Kind: flow.KindNew, Proto: flow.ProtoTCP,
+		SrcPort: uint16(i), DstPort: 6379, SrcAddr: flow.AddrFrom(netip.MustParseAddr("10.0.0.1")), DstAddr: flow.AddrFrom(netip.MustParseAddr("10.0.0.2")),
+		Verdict: flow.VerdictForwarded,
+	}
+}
+
+func records(base time.Time, from, to int) []flow.Flow {
+	var out []flow.Flow
+	for i := from; i < to; i++ {
+		out = append(out, record(base, i))
+	}
+	return out
+}
+
+// store is a History in a slice.
+type store struct {
+	flows []flow.Flow
+	err   error
+}
+
+func (s *store) Flows(_ context.Context, q query.Flows, each func(*flow.Flow) bool) error {
+	match, err := filter.Compile(q.Filter)
+	if err != nil {
+		return err
+	}
+	sorted := slices.Clone(s.flows)
+	slices.SortStableFunc(sorted, func(a, b flow.Flow) int {
+		if q.Newest {
+			a, b = b, a
+		}
+		return cmp.Compare(a.Time, b.Time)
+	})
+	n := 0
+	for i := range sorted {
+		f := &sorted[i]
+		if f.Time < q.From || f.Time >= q.To || !match(f) {
+			continue
+		}
+		if n++; q.Limit > 0 && n > q.Limit || !each(f) {
+			break
+		}
+	}
+	return s.err
+}
+
+// collect returns the source ports of the flows of a stream that ends.
+func collect(t *testing.T, conn *grpc.ClientConn, req *observerpb.GetFlowsRequest) []int {
+	t.Helper()
+	stream, err := observerpb.NewObserverClient(conn).GetFlows(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return got
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.GetLostEvents() != nil {
+			t.Errorf("lost: %v", r.GetLostEvents())
+		}
+		if f := r.GetFlow(); f != nil {
+			got = append(got, int(f.GetL4().GetTCP().GetSourcePort()))
+		}
+	}
+}
+
+func numbers(from, to int) []int {
+	var out []int
+	for i := from; i < to; i++ {
+		out = append(out, i)
+	}
+	return out
+}
+
+func TestGetFlowsFromTheRing(t *testing.T) {
+	base := time.Now().Add(-time.Hour)
+	live := ring.New(16)
+	live.Add(records(base, 1, 21)) // holds 5 to 20
+	conn := serve(t, New(Config{Live: live}))
+	at := func(i int) *timestamppb.Timestamp { return timestamppb.New(base.Add(time.Duration(i) * time.Second)) }
+	port := func(p ...string) []*flowpb.FlowFilter { return []*flowpb.FlowFilter{{SourcePort: p}} }
+	for name, tt := range map[string]struct {
+		req  *observerpb.GetFlowsRequest
+		want []int
+	}{
+		"all":                {&observerpb.GetFlowsRequest{}, numbers(5, 21)},
+		"last":               {&observerpb.GetFlowsRequest{Number: 3}, numbers(18, 21)},
+		"more than there is": {&observerpb.GetFlowsRequest{Number: 500}, numbers(5, 21)},
+		"--all":              {&observerpb.GetFlowsRequest{Number: 1<<64 - 1}, numbers(5, 21)},
+		"first":              {&observerpb.GetFlowsRequest{Number: 3, First: true}, numbers(5, 8)},
+		"since":              {&observerpb.GetFlowsRequest{Since: at(18)}, numbers(18, 21)},
+		"until, inclusive":   {&observerpb.GetFlowsRequest{Until: at(7)}, numbers(5, 8)},
+		"since and until":    {&observerpb.GetFlowsRequest{Since: at(10), Until: at(12)}, numbers(10, 13)},
+		"last until":         {&observerpb.GetFlowsRequest{Number: 2, Until: at(12)}, numbers(11, 13)},
+		"last since":         {&observerpb.GetFlowsRequest{Number: 5, Since: at(19)}, numbers(19, 21)},
+		"first since":        {&observerpb.GetFlowsRequest{Number: 2, First: true, Since: at(12)}, numbers(12, 14)},
+		"whitelist":          {&observerpb.GetFlowsRequest{Whitelist: port("3", "9", "20")}, []int{9, 20}},
+		"last of whitelist":  {&observerpb.GetFlowsRequest{Number: 1, Whitelist: port("3", "9", "15")}, []int{15}},
+		"blacklist":          {&observerpb.GetFlowsRequest{Whitelist: port("10-14"), Blacklist: port("11", "13")}, []int{10, 12, 14}},
+		"nothing":            {&observerpb.GetFlowsRequest{Whitelist: port("99")}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := gocmp.Diff(tt.want, collect(t, conn, tt.req)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestGetFlowsRefuses(t *testing.T) {
+	conn := serve(t, New(Config{Live: ring.New(16)}))
+	for want, req := range map[string]*observerpb.GetFlowsRequest{
+		"first and follow exclude each other":      {First: true, Follow: true},
+		"since is later than until":                {Since: timestamppb.New(time.Unix(9, 0)), Until: timestamppb.New(time.Unix(5, 0))},
+		"source_ip: \"x\" is neither":              {Whitelist: []*flowpb.FlowFilter{{SourceIp: []string{"x"}}}},
+		"filter field encrypted is not supported":  {Blacklist: []*flowpb.FlowFilter{{Encrypted: []bool{true}}}},
+		"field_mask: a flow has no field \"nope\"": {FieldMask: &fieldmaskpb.FieldMask{Paths: []string{"nope"}}},
+		"since: 0 s and -1 ns is not a time":       {Since: &timestamppb.Timestamp{Nanos: -1}},
+	} {
+		stream, err := observerpb.NewObserverClient(conn).GetFlows(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		if c := status.Code(err); c != codes.InvalidArgument && c != codes.Unimplemented || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// The ring holds 136 to 199, the store 0 to 159: whatever is asked, each flow comes once and in order.
+func TestSeam(t *testing.T) {
+	base := time.Now().Add(time.Hour) // after the start of the server
+	live := ring.New(64)
+	live.Add(records(base, 0, 200)) // holds 136 to 199
+	history := &store{flows: records(base, 0, 160)}
+	conn := serve(t, New(Config{Live: live, History: history}))
+	at := func(i int) *timestamppb.Timestamp { return timestamppb.New(base.Add(time.Duration(i) * time.Second)) }
+	for name, tt := range map[string]struct {
+		req  *observerpb.GetFlowsRequest
+		want []int
+	}{
+		"since, in both":             {&observerpb.GetFlowsRequest{Since: at(20)}, numbers(20, 200)},
+		"since, ring only":           {&observerpb.GetFlowsRequest{Since: at(150)}, numbers(150, 200)},
+		"stored only":                {&observerpb.GetFlowsRequest{Since: at(20), Until: at(40)}, numbers(20, 41)},
+		"across":                     {&observerpb.GetFlowsRequest{Since: at(130), Until: at(140)}, numbers(130, 141)},
+		"first":                      {&observerpb.GetFlowsRequest{Number: 5, First: true}, numbers(0, 5)},
+		"first, across":              {&observerpb.GetFlowsRequest{Number: 150, First: true}, numbers(0, 150)},
+		"last, ring only":            {&observerpb.GetFlowsRequest{Number: 10}, numbers(190, 200)},
+		"last, across":               {&observerpb.GetFlowsRequest{Number: 100}, numbers(100, 200)},
+		"last, until":                {&observerpb.GetFlowsRequest{Number: 10, Until: at(139)}, numbers(130, 140)},
+		"last, stored only":          {&observerpb.GetFlowsRequest{Number: 10, Until: at(50)}, numbers(41, 51)},
+		"all is what is in the ring": {&observerpb.GetFlowsRequest{}, numbers(136, 200)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := gocmp.Diff(tt.want, collect(t, conn, tt.req)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// What a former run stored is joined with the ring of this one at the start of the server.
+func TestSeamAfterARestart(t *testing.T) {
+	base := time.Now().Add(-150 * time.Second)
+	live := ring.New(1024)
+	s := New(Config{Live: live, History: &store{flows: records(base, 0, 200)}})
+	live.Add(records(base, 100, 250)) // the first of them were sent again by a collector
+	conn := serve(t, s)
+	got := collect(t, conn, &observerpb.GetFlowsRequest{Since: timestamppb.New(base)})
+	if diff := gocmp.Diff(numbers(0, 250), got); diff != "" {
+		t.Error(diff)
+	}
+	got = collect(t, conn, &observerpb.GetFlowsRequest{Number: 160})
+	if diff := gocmp.Diff(numbers(90, 250), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStorageError(t *testing.T) {
+	live := ring.New(16)
+	conn := serve(t, New(Config{Live: live, History: &store{err: errors.New("disk on fire")}}))
+	stream, err := observerpb.NewObserverClient(conn).GetFlows(t.Context(), &observerpb.GetFlowsRequest{Since: timestamppb.New(time.Unix(1, 0))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "read stored flows: disk on fire") {
+		t.Errorf("error = %v", err)
+	}
+}
+
+// follower starts a stream that the test's end ends.
+func follower(t *testing.T, conn *grpc.ClientConn, req *observerpb.GetFlowsRequest) observerpb.Observer_GetFlowsClient {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	req.Follow = true
+	stream, err := observerpb.NewObserverClient(conn).GetFlows(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+func nextFlow(t *testing.T, stream observerpb.Observer_GetFlowsClient) (port int, lost uint64) {
+	t.Helper()
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost += r.GetLostEvents().GetNumEventsLost()
+		if f := r.GetFlow(); f != nil {
+			return int(f.GetL4().GetTCP().GetSourcePort()), lost
+		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	base := time.Now()
+	live := ring.New(64)
+	live.Add(records(base, 1, 11))
+	conn := serve(t, New(Config{Live: live}))
+	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 2, Blacklist: []*flowpb.FlowFilter{{SourcePort: []string{"12"}}}})
+	for _, want := range []int{9, 10} {
+		if got, _ := nextFlow(t, stream); got != want {
+			t.Fatalf("backlog: got %d, want %d", got, want)
+		}
+	}
+	// One flow at a time: each must come although none follows.
+	for _, add := range []int{11, 13, 14} {
+		live.Add([]flow.Flow{record(base, 12), record(base, add)})
+		if got, lost := nextFlow(t, stream); got != add || lost != 0 {
+			t.Fatalf("got %d (lost %d), want %d", got, lost, add)
+		}
+	}
+}
+
+func TestFollowUntil(t *testing.T) {
+	base := time.Now().Add(-time.Minute)
+	live := ring.New(64)
+	live.Add(records(base, 1, 4))
+	conn := serve(t, New(Config{Live: live}))
+	got := collect(t, conn, &observerpb.GetFlowsRequest{Since: timestamppb.New(base), Follow: true, Until: timestamppb.New(time.Now().Add(-time.Second))})
+	if diff := gocmp.Diff(numbers(1, 4), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A client that does not read is overtaken: what it gets and what it is told it lost add up exactly.
+func TestSlowClientIsTold(t *testing.T) {
+	base := time.Now()
+	live := ring.New(64)
+	live.Add(records(base, 0, 1))
+	conn := serve(t, New(Config{Live: live}))
+	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 1})
+	nextFlow(t, stream)
+	const total = 60000 // more than the connection's buffers hold
+	for from := 1; from < total; from += 50 {
+		live.Add(records(base, from, min(from+50, total)))
+	}
+	var seen, lost uint64 = 1, 0
+	for expect := 1; ; expect++ {
+		port, missed := nextFlow(t, stream)
+		seen++
+		lost += missed
+		expect += int(missed)
+		if port != expect {
+			t.Fatalf("got %d, want %d after %d lost", port, expect, lost)
+		}
+		if port == total-1 {
+			break
+		}
+	}
+	if seen+lost != total || lost == 0 {
+		t.Errorf("%d seen, %d lost of %d", seen, lost, total)
+	}
+}
+
+func TestStoppingEndsFollowers(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := ring.New(4)
+	live.Add(records(time.Now(), 1, 2))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- New(Config{Live: live}).Run(ctx, listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 1})
+	nextFlow(t, stream)
+	cancel()
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the server is stopping") {
+		t.Errorf("error = %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFieldMask(t *testing.T) {
+	base := time.Now()
+	live := ring.New(4)
+	live.Add(records(base, 1, 2))
+	conn := serve(t, New(Config{Live: live}))
+	stream, err := observerpb.NewObserverClient(conn).GetFlows(t.Context(), &observerpb.GetFlowsRequest{FieldMask: &fieldmaskpb.FieldMask{Paths: []string{"source.pod_name"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &observerpb.GetFlowsResponse{
+		ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: &flowpb.Flow{Source: &flowpb.Endpoint{PodName: "cart-0"}}},
+		NodeName:      "default/n1", Time: timestamppb.New(base.Add(time.Second)),
+	}
+	if diff := gocmp.Diff(want, r, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatusNodesNamespaces(t *testing.T) {
+	now := time.Now()
+	live := ring.New(16)
+	live.Add(records(now, 0, 20))
+	old := record(now.Add(-2*time.Hour), 1)
+	old.Src = &flow.Endpoint{Namespace: "gone"}
+	live.Add([]flow.Flow{old})
+	ledgers := []flow.NodeLedger{
+		{Node: &flow.Node{Name: "n2", Boot: 1}, Since: 5, Produced: 3},
+		{Node: n1, Connected: true, Since: now.UnixNano(), Produced: 21, Delivered: 20, Lost: map[string]uint64{flow.StageKernelRing: 1}},
+		{Node: &flow.Node{Name: "n2", Boot: 2}, Since: 9, Produced: 4, Delivered: 4},
+	}
+	conn := serve(t, New(Config{Version: "parallax 1.2.3", Live: live, Ledger: func() []flow.NodeLedger { return ledgers }}))
+	client := observerpb.NewObserverClient(conn)
+
+	st, err := client.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.GetNumFlows() != 16 || st.GetMaxFlows() != 16 || st.GetSeenFlows() != 21 || st.GetUptimeNs() == 0 || st.GetVersion() != "parallax 1.2.3" ||
+		st.GetNumConnectedNodes().GetValue() != 1 || st.GetNumUnavailableNodes().GetValue() != 1 || !slices.Equal(st.GetUnavailableNodes(), []string{"default/n2"}) {
+		t.Errorf("status %v", st)
+	}
+	nodes, err := client.GetNodes(t.Context(), &observerpb.GetNodesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, n := range nodes.GetNodes() {
+		got = append(got, n.GetName()+" "+n.GetState().String())
+	}
+	if diff := gocmp.Diff([]string{"default/n1 NODE_CONNECTED", "default/n2 NODE_UNAVAILABLE"}, got); diff != "" || nodes.GetNodes()[1].GetSeenFlows() != 4 {
+		t.Errorf("nodes %v", nodes)
+	}
+	namespaces, err := client.GetNamespaces(t.Context(), &observerpb.GetNamespacesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*observerpb.Namespace{{Namespace: "shop"}, {Cluster: "blue", Namespace: "data"}}
+	if diff := gocmp.Diff(want, namespaces.GetNamespaces(), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	back, err := hubble.GetLedger(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledgers[0].Lost, ledgers[2].Lost = map[string]uint64{}, map[string]uint64{}
+	if diff := gocmp.Diff(ledgers, back); diff != "" {
+		t.Error(diff)
+	}
+	if m := hubble.Missing(&back[0]); m != 3 {
+		t.Errorf("missing %d, want 3", m)
+	}
+	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "observer.Observer"})
+	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("health %v, %v", health, err)
+	}
+}
+
+func TestCiliumsOwnEvents(t *testing.T) {
+	client := observerpb.NewObserverClient(serve(t, New(Config{Live: ring.New(1)})))
+	agent, err := client.GetAgentEvents(t.Context(), &observerpb.GetAgentEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := agent.Recv(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("agent events: %v", err)
+	}
+	debug, err := client.GetDebugEvents(t.Context(), &observerpb.GetDebugEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := debug.Recv(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("debug events: %v", err)
+	}
+}
+
+// A follower hears of a node that goes, of one that comes, and of records lost on their way here.
+func TestNotices(t *testing.T) {
+	ledgers := []flow.NodeLedger{{Node: n1, Connected: true, Lost: map[string]uint64{flow.StageKernelRing: 1}}}
+	var sent []*observerpb.GetFlowsResponse
+	o := &sender{stream: &recorder{sent: &sent}, ledger: func() []flow.NodeLedger { return ledgers }}
+	o.watch()
+	ledgers = []flow.NodeLedger{
+		{Node: n1, Lost: map[string]uint64{flow.StageKernelRing: 4, flow.StagePublish: 2}},
+		{Node: &flow.Node{Name: "n2", Boot: 3}, Connected: true},
+	}
+	if err := o.notices(); err != nil || len(sent) != 0 {
+		t.Fatalf("too early: %v, %v", sent, err)
+	}
+	o.noticed = time.Time{}
+	if err := o.notices(); err != nil {
+		t.Fatal(err)
+	}
+	o.noticed = time.Time{}
+	if err := o.notices(); err != nil { // nothing changed
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range sent {
+		switch {
+		case r.GetLostEvents() != nil:
+			got = append(got, r.GetNodeName()+" "+r.GetLostEvents().GetSource().String()+" "+string(rune('0'+r.GetLostEvents().GetNumEventsLost())))
+		default:
+			got = append(got, r.GetNodeStatus().GetStateChange().String()+" "+strings.Join(r.GetNodeStatus().GetNodeNames(), ","))
+		}
+	}
+	want := []string{
+		"default/n1 OBSERVER_EVENTS_QUEUE 2", "default/n1 PERF_EVENT_RING_BUFFER 3",
+		relaypb.NodeState_NODE_CONNECTED.String() + " default/n2", relaypb.NodeState_NODE_UNAVAILABLE.String() + " default/n1",
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type recorder struct {
+	observerpb.Observer_GetFlowsServer
+	sent *[]*observerpb.GetFlowsResponse
+}
+
+func (r *recorder) Send(m *observerpb.GetFlowsResponse) error {
+	*r.sent = append(*r.sent, m)
+	return nil
+}
+
+func TestRate(t *testing.T) {
+	live := ring.New(16)
+	s := sampler{live: live}
+	start := time.Unix(1000, 0)
+	if got := s.rate(); got != 0 {
+		t.Errorf("before any sample: %v", got)
+	}
+	for i := range 101 { // 5 flows a second for 40 seconds, then 10
+		s.sample(start.Add(time.Duration(i) * time.Second))
+		live.Add(records(start, 0, map[bool]int{true: 5, false: 10}[i < 40]))
+	}
+	if got := s.rate(); got != 10 {
+		t.Errorf("rate = %v, want the last minute's 10", got)
+	}
+}
