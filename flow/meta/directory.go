@@ -26,15 +26,13 @@ type Config struct {
 // for them and does not allocate.
 type Directory struct {
 	cfg    Config
-	shards [shardCount]atomic.Pointer[map[flow.Addr]timeline] // each map is immutable: an update replaces one shard
+	shards [1 << shardBits]atomic.Pointer[table] // an update replaces one of them
 
 	mu      sync.Mutex // held by writers and by listings
 	objects map[Key]*entry
 	claims  map[flow.Addr][]claim // live claims on an address, the one that holds it first
 	counts  map[Kind]int
 }
-
-const shardCount = 256
 
 // entry is an object with the endpoint made of it.
 type entry struct {
@@ -76,7 +74,7 @@ func NewDirectory(cfg Config) *Directory {
 		cfg: cfg, objects: make(map[Key]*entry), claims: make(map[flow.Addr][]claim), counts: make(map[Kind]int),
 	}
 	for i := range d.shards {
-		d.shards[i].Store(&map[flow.Addr]timeline{})
+		d.shards[i].Store(&table{slots: make([]slot, sizeFor(0))})
 	}
 	return d
 }
@@ -103,8 +101,9 @@ func (d *Directory) Run(ctx context.Context, sources ...Source) error {
 // Lookup returns who owned a at that time (Unix ns), nil if nobody that d knows. An address's first known owner
 // counts as having had it always: objects are older than the news of them.
 func (d *Directory) Lookup(a flow.Addr, at int64) *flow.Endpoint {
-	t, ok := (*d.shards[shard(a)].Load())[a]
-	if !ok {
+	h := hash(a)
+	t := d.shards[h>>(64-shardBits)].Load().get(a, h)
+	if t == nil {
 		return nil
 	}
 	if at >= t.from {
@@ -123,9 +122,6 @@ func (d *Directory) Lookup(a flow.Addr, at int64) *flow.Endpoint {
 	}
 	return nil
 }
-
-// shard spreads addresses by the bytes in which those of one cluster differ.
-func shard(a flow.Addr) uint8 { return a[15] ^ a[14]*31 ^ a[13]*17 ^ a[7] }
 
 // Update takes one change. Objects of all sources share one space of keys.
 func (d *Directory) Update(u Update) {
@@ -204,29 +200,26 @@ func (d *Directory) publish(a flow.Addr, now int64) {
 	if c := d.claims[a]; len(c) > 0 {
 		holder = c[0].endpoint
 	}
-	p := &d.shards[shard(a)]
-	was, known := (*p.Load())[a]
-	if known && was.until == never && was.endpoint == holder || !known && holder == nil {
+	h := hash(a)
+	p := &d.shards[h>>(64-shardBits)]
+	was := p.Load()
+	t := was.get(a, h)
+	if t == nil && holder == nil || t != nil && t.until == never && t.endpoint == holder {
 		return
 	}
-	next := make(map[flow.Addr]timeline, len(*p.Load())+1)
-	for b, t := range *p.Load() {
-		if t.until > now-int64(d.cfg.Keep) || b == a {
-			next[b] = t
-		}
-	}
-	next[a] = d.succeed(was, known, holder, now)
-	p.Store(&next)
+	forgotten := now - int64(d.cfg.Keep)
+	p.Store(was.with(a, d.succeed(t, holder, now), func(t *timeline) bool { return t.until > forgotten }))
 }
 
-// succeed returns t with holder in place of its owner; nil ends the ownership.
-func (d *Directory) succeed(t timeline, known bool, holder *flow.Endpoint, now int64) timeline {
-	if !known {
-		return timeline{owner: owner{holder, always, never}}
+// succeed returns t, nil if there is none, with holder in place of its owner; a nil holder ends the ownership.
+func (d *Directory) succeed(t *timeline, holder *flow.Endpoint, now int64) *timeline {
+	if t == nil {
+		return &timeline{owner: owner{holder, always, never}}
 	}
 	if holder == nil {
-		t.until = now + int64(d.cfg.Grace)
-		return t
+		ended := *t
+		ended.until = now + int64(d.cfg.Grace)
+		return &ended
 	}
 	from := now
 	if t.until != never {
@@ -239,7 +232,7 @@ func (d *Directory) succeed(t timeline, known bool, holder *flow.Endpoint, now i
 		}
 		former = append(former, o)
 	}
-	return timeline{owner: owner{holder, from, never}, former: former}
+	return &timeline{owner: owner{holder, from, never}, former: former}
 }
 
 const maxFormer = 8

@@ -78,14 +78,17 @@ func TestForgetsWithTime(t *testing.T) {
 	}
 	held := 0
 	for i := range d.shards {
-		for _, tl := range *d.shards[i].Load() {
+		for _, s := range d.shards[i].Load().slots {
+			if s.timeline == nil {
+				continue
+			}
 			held++
-			if len(tl.former) > maxFormer {
-				t.Errorf("%d former owners", len(tl.former))
+			if len(s.timeline.former) > maxFormer {
+				t.Errorf("%d former owners", len(s.timeline.former))
 			}
 		}
 	}
-	if held > shardCount*2 || len(d.claims) != 0 || len(d.objects) != 0 || d.Len(Pod) != 0 {
+	if held > len(d.shards)*2 || len(d.claims) != 0 || len(d.objects) != 0 || d.Len(Pod) != 0 {
 		t.Errorf("%d addresses, %d claims, %d objects are held after all pods are gone", held, len(d.claims), len(d.objects))
 	}
 }
@@ -224,6 +227,27 @@ func fill(n int) (*Directory, []flow.Addr) {
 		d.Update(Update{Object: &Object{Kind: Pod, Namespace: "x", Name: a.String(), Addrs: []netip.Addr{a}}})
 	}
 	return d, addrs
+}
+
+func TestManyAddresses(t *testing.T) {
+	const n = 20_000
+	d, addrs := fill(n)
+	largest := 0
+	for i := range d.shards {
+		largest = max(largest, d.shards[i].Load().used)
+	}
+	if mean := n / len(d.shards); largest > 2*mean {
+		t.Errorf("a shard holds %d of %d addresses, the mean is %d", largest, n, mean)
+	}
+	for _, a := range addrs {
+		if e := d.Lookup(a, 1); e == nil || e.Pod != a.String() {
+			t.Fatalf("%s: %v", a, e)
+		}
+		a[0] = 1
+		if d.Lookup(a, 1) != nil {
+			t.Fatalf("%s was never there", a)
+		}
+	}
 }
 
 func TestLookupDoesNotAllocate(t *testing.T) {
