@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (l *Layout) buildUnderlay(spaces map[string]*space) error {
 	if err := sw.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName}}); err != nil {
 		return fmt.Errorf("make bridge: %w", err)
 	}
-	if err := errors.Join(sw.up(bridgeName), sw.addr(bridgeName, l.switchAddr(), 24), sw.addr(bridgeName, switchAddr6, 64)); err != nil {
+	if err := cmp.Or(sw.up(bridgeName), sw.addr(bridgeName, l.switchAddr(), 24), sw.addr(bridgeName, switchAddr6, 64)); err != nil {
 		return err
 	}
 	bridge, err := sw.LinkByName(bridgeName)
@@ -177,7 +178,7 @@ func (l *Layout) routeNode(sw, node *space, n *Node) error {
 			errs = append(errs, node.route(uplinkName, peer.PodNet, peer.Addr), node.route(uplinkName, peer.PodNet6, peer.Addr6))
 		}
 	}
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 func (l *Layout) buildWorld(sw, world *space) error {
@@ -190,7 +191,7 @@ func (l *Layout) buildWorld(sw, world *space) error {
 		errs = append(errs, world.addr(uplinkName, h.Addr, 24), world.addr(uplinkName, h.Addr6, 64))
 	}
 	errs = append(errs, world.route(uplinkName, anywhere4, gateway4), world.route(uplinkName, anywhere6, gateway6))
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 // buildPod links a pod to its node by a veth pair and host routes, without a bridge: all that it says and hears, also to a
@@ -200,7 +201,7 @@ func (l *Layout) buildPod(node, pod *space, p *Endpoint) error {
 	if err := node.veth(veth, pod, uplinkName, 0); err != nil {
 		return err
 	}
-	return errors.Join(
+	return cmp.Or(
 		node.addr(veth, gateway4, 32), node.addr(veth, podGateway6, 64),
 		node.route(veth, netip.PrefixFrom(p.Addr, 32), netip.Addr{}), node.route(veth, netip.PrefixFrom(p.Addr6, 128), netip.Addr{}),
 		pod.addr(uplinkName, p.Addr, 32), pod.addr(uplinkName, p.Addr6, 128),
@@ -216,7 +217,7 @@ func (s *space) veth(name string, peer *space, peerName string, master int) erro
 	if err := s.LinkAdd(link); err != nil {
 		return fmt.Errorf("make link %s: %w", name, err)
 	}
-	return errors.Join(s.up(name), peer.up(peerName))
+	return cmp.Or(s.up(name), peer.up(peerName))
 }
 
 func (s *space) up(name string) error {

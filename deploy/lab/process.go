@@ -1,13 +1,13 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -132,20 +132,23 @@ func startIn(ns *os.File, cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// output runs cmd to its end in the network namespace at path and returns what it wrote.
-func (s *spawner) output(ctx context.Context, path string, cmd *exec.Cmd) (string, error) {
-	var out bytes.Buffer
+// output runs cmd to its end in the network namespace at path (empty: the host's). Its error holds the last that cmd wrote.
+func (s *spawner) output(ctx context.Context, path string, cmd *exec.Cmd) error {
+	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := s.start(path, cmd); err != nil {
-		return "", err
+		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		return "", ctx.Err()
+		return ctx.Err()
 	}
-	return strings.TrimSpace(out.String()), err
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, out.String())
+	}
+	return nil
 }
 
 // supervise keeps one program running until ctx ends, and returns when it has gone.

@@ -7,10 +7,10 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -87,7 +87,7 @@ func (l *Lab) Client(ctx context.Context) *Client {
 
 // Run builds the lab, runs it until ctx ends and removes it. It returns nil on cancel; ErrBusy is wrapped if there is
 // another one in the same directory. Run it once.
-func (l *Lab) Run(ctx context.Context) (err error) {
+func (l *Lab) Run(ctx context.Context) error {
 	if err := l.config.Validate(); err != nil {
 		return err
 	}
@@ -113,10 +113,12 @@ func (l *Lab) Run(ctx context.Context) (err error) {
 	if err := sweep(l.config.Dir); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sweep(l.config.Dir)) }()
 	err = l.run(ctx, tools, command)
 	if ctx.Err() != nil {
-		return nil // whatever a cancelled step said
+		err = nil // whatever a cancelled step said
+	}
+	if left := sweep(l.config.Dir); left != nil {
+		return cmp.Or(err, left) // one line; the next start tries again
 	}
 	return err
 }
@@ -135,7 +137,7 @@ func (l *Lab) run(ctx context.Context, tools *tools, command []string) error {
 		return err
 	}
 	made, err := netspace.Prepare()
-	if err := errors.Join(err, st.update(func(s *state) { s.MadeMount = made })); err != nil {
+	if err := cmp.Or(err, st.update(func(s *state) { s.MadeMount = made })); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	l.layout = layout

@@ -1,9 +1,9 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -55,7 +55,7 @@ func findTools() (*tools, error) {
 	t.postgres = filepath.Dir(dirs[len(dirs)-1])
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
+	if err := cmp.Or(err1, err2); err != nil {
 		return nil, fmt.Errorf("lab: user postgres: %w", err)
 	}
 	t.postgresUser = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
@@ -91,7 +91,7 @@ func (r *runner) prepare(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.initDatabase(ctx) })
 	group.Go(func() error {
-		if err := errors.Join(writeCertificates(r.dir, r.tlsNames()), r.writeZone(), os.Mkdir(r.path("redis"), 0o755)); err != nil {
+		if err := cmp.Or(writeCertificates(r.dir, r.tlsNames()), r.writeZone(), os.Mkdir(r.path("redis"), 0o755)); err != nil {
 			return err
 		}
 		if err := buildNetwork(ctx, r.layout); err != nil {
@@ -115,8 +115,8 @@ func (r *runner) initDatabase(ctx context.Context) error {
 	}
 	cmd := r.asPostgres("initdb", "-D", r.path("postgres/data"), "-U", "shop", "-A", "trust", "-N",
 		"--locale=C", "-E", "UTF8", "--wal-segsize=1", "--no-instructions")
-	if out, err := r.spawn.output(ctx, "", cmd); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, out)
+	if err := r.spawn.output(ctx, "", cmd); err != nil {
+		return err
 	}
 	rules := "host all all 0.0.0.0/0 trust\nhost all all ::/0 trust\n"
 	return os.WriteFile(r.path("postgres/data/pg_hba.conf"), []byte(rules), 0o600)
@@ -141,10 +141,7 @@ func (r *runner) blockDatabase(ctx context.Context) error {
 		ip6 saddr %s tcp dport 5432 counter drop
 	}
 }`, from.Addr, from.Addr6))
-	if out, err := r.spawn.output(ctx, to.NetNS, cmd); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, out)
-	}
-	return nil
+	return r.spawn.output(ctx, to.NetNS, cmd)
 }
 
 // writeZone writes what the DNS server serves: the addresses behind each name.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func sweep(dir string) error {
 		netspace.Undo()
 	}
 	errs = append(errs, os.RemoveAll(workDir(dir, s.ID)))
-	if err := errors.Join(errs...); err != nil {
+	if err := cmp.Or(errs...); err != nil {
 		return fmt.Errorf("lab: clean up: %w", err)
 	}
 	_ = os.Remove(filepath.Join(dir, stateName+".new"))
