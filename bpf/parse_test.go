@@ -1,11 +1,9 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 )
@@ -187,9 +185,7 @@ func TestFragments(t *testing.T) {
 
 // context is the part of struct __sk_buff that a test run takes.
 type context struct {
-	_       [19]uint32
-	DataEnd uint32
-	_       [21]uint32
+	_       [41]uint32
 	GSOSegs uint32
 	_       [2]uint32
 	GSOSize uint32
@@ -216,17 +212,4 @@ func TestGSO(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Headers that are not in the linear part of the packet are made linear.
-func TestNonLinear(t *testing.T) {
-	r := newRig(t, nil)
-	p := segment(t, true, syn, 1, "")
-	p = append(p, make([]byte, 4096)...) // a test run only makes fragments of what is beyond the linear part
-	binary.BigEndian.PutUint16(p[16:], uint16(len(p)-14))
-	ctx := context{DataEnd: 14 + 10}
-	if _, err := r.Ingress.Run(&ebpf.RunOptions{Data: p, Context: &ctx}); err != nil {
-		t.Skipf("this kernel makes no non-linear packets in a test run: %v", err)
-	}
-	expect(t, r, "NEW 10.0.0.2:40000 > 10.0.0.1:80 p6 in  packets 1+0 bytes 4136+0 flags 02")
 }

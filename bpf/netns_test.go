@@ -1,0 +1,583 @@
+package bpf
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// space is a network namespace without a name: the kernel removes it with the last handle, also after a kill.
+type space struct {
+	t      testing.TB
+	handle netns.NsHandle
+	nl     *netlink.Handle
+}
+
+func newSpace(t testing.TB) *space {
+	t.Helper()
+	requireRoot(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	handle, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netns.Set(old); err != nil {
+		t.Fatal(err)
+	}
+	nl, err := netlink.NewHandleAt(handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &space{t: t, handle: handle, nl: nl}
+	t.Cleanup(func() {
+		nl.Close()
+		handle.Close()
+	})
+	s.up("lo")
+	return s
+}
+
+// do runs f in the namespace. Sockets that f makes stay in it.
+func (s *space) do(f func() error) {
+	s.t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := netns.Get()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer old.Close()
+	if err := netns.Set(s.handle); err != nil {
+		s.t.Fatal(err)
+	}
+	err = f()
+	if back := netns.Set(old); back != nil {
+		panic(back) // the thread must not go on in the wrong namespace
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *space) inum() uint32 {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.handle), &st); err != nil {
+		s.t.Fatal(err)
+	}
+	return uint32(st.Ino)
+}
+
+func (s *space) link(name string) netlink.Link {
+	s.t.Helper()
+	l, err := s.nl.LinkByName(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+func (s *space) up(name string, addrs ...string) {
+	s.t.Helper()
+	l := s.link(name)
+	for _, a := range addrs {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := s.nl.AddrAdd(l, addr); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := s.nl.LinkSetUp(l); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// observe loads a datapath for s and attaches it to an interface.
+func (s *space) observe(name string, role Role, change func(*Config)) *rig {
+	s.t.Helper()
+	r := newRig(s.t, func(c *Config) {
+		c.NetNS = s.inum()
+		if change != nil {
+			change(c)
+		}
+	})
+	s.attach(r, name, role)
+	return r
+}
+
+func (s *space) attach(r *rig, name string, role Role) {
+	s.t.Helper()
+	index := s.link(name).Attrs().Index
+	if err := r.Interfaces.Delete(uint32(ifLoopback)); err != nil {
+		s.t.Fatal(err)
+	}
+	r.role(index, role)
+	s.do(func() error {
+		for _, a := range []struct {
+			prog *ebpf.Program
+			at   ebpf.AttachType
+		}{{r.Ingress, ebpf.AttachTCXIngress}, {r.Egress, ebpf.AttachTCXEgress}} {
+			l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: a.prog, Attach: a.at})
+			if err != nil {
+				return err
+			}
+			s.t.Cleanup(func() { l.Close() })
+		}
+		return nil
+	})
+}
+
+func attachDrop(t testing.TB, r *rig, scope ...*space) {
+	t.Helper()
+	for _, s := range scope {
+		if err := r.Scope.Put(s.inum(), uint8(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: r.Drop, AttachType: ebpf.AttachTraceRawTp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// pair makes two namespaces joined by veth, without IPv6 chatter: server has 10.77.0.1, client 10.77.0.2.
+func pair(t testing.TB) (server, client *space) {
+	t.Helper()
+	server, client = newSpace(t), newSpace(t)
+	if err := server.nl.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: "plxt0"}, PeerName: "plxt0", PeerNamespace: netlink.NsFd(client.handle),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	server.up("plxt0", "10.77.0.1/24", "fd77::1/64")
+	client.up("plxt0", "10.77.0.2/24", "fd77::2/64")
+	return server, client
+}
+
+func (s *space) listen(address string) net.Listener {
+	s.t.Helper()
+	var l net.Listener
+	s.do(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	s.t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func (s *space) dial(network, address string) net.Conn {
+	s.t.Helper()
+	var c net.Conn
+	s.do(func() (err error) {
+		c, err = net.Dial(network, address)
+		return err
+	})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// totals sums what all flow events of a connection report.
+type totals struct {
+	Packets, Bytes [2]uint64
+	Kinds          []string
+}
+
+func total(all []any, initiator string) (sum totals) {
+	for _, v := range all {
+		e, ok := v.(*FlowEvent)
+		if !ok || endpoint(e.Tuple.Saddr, e.Tuple.Sport) != initiator {
+			continue
+		}
+		for i := range 2 {
+			sum.Packets[i] += e.Packets[i]
+			sum.Bytes[i] += e.Bytes[i]
+		}
+		sum.Kinds = append(sum.Kinds, kindNames[e.Kind])
+	}
+	return sum
+}
+
+func closed(initiator string) func([]any) bool {
+	return func(all []any) bool {
+		kinds := total(all, initiator).Kinds
+		return len(kinds) > 0 && kinds[len(kinds)-1] == "CLOSE"
+	}
+}
+
+// A real connection over veth: events in order, packets and bytes exact, the same on both sides.
+func TestConnection(t *testing.T) {
+	for _, address := range []string{"10.77.0.1", "fd77::1"} {
+		t.Run(address, func(t *testing.T) {
+			server, client := pair(t)
+			hour := func(c *Config) { c.Interval = 1 << 42 }
+			near, far := server.observe("plxt0", RoleEndpoint, hour), client.observe("plxt0", RoleNetwork, hour)
+
+			const size = 3 << 20 // far beyond one segment, so that GSO packets are among it
+			l := server.listen(net.JoinHostPort(address, "0"))
+			received := make(chan int64)
+			go func() {
+				c, err := l.Accept()
+				if err != nil {
+					close(received)
+					return
+				}
+				n, _ := io.Copy(io.Discard, c)
+				c.Close()
+				received <- n
+			}()
+			c := client.dial("tcp", l.Addr().String())
+			initiator := c.LocalAddr().String()
+			if _, err := c.Write(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if n := <-received; n != size {
+				t.Fatalf("received %d bytes", n)
+			}
+
+			here := total(near.wait("close", closed(initiator)), initiator)
+			there := total(far.wait("close", closed(initiator)), initiator)
+			if diff := cmp.Diff(here, there); diff != "" {
+				t.Errorf("both ends of a cable differ (-server +client):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{"NEW", "STATE", "STATE", "CLOSE"}, here.Kinds); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			ip := uint64(20)
+			if strings.Contains(address, ":") {
+				ip = 40
+			}
+			// Each segment has TCP with timestamps, the SYN eight bytes more (MSS, SACK permitted, window scale).
+			if want := size + here.Packets[0]*(ip+32) + 8; here.Bytes[0] != want {
+				t.Errorf("%d packets of the client have %d bytes, want %d", here.Packets[0], here.Bytes[0], want)
+			}
+			if want := here.Packets[1]*(ip+32) + 8; here.Bytes[1] != want {
+				t.Errorf("%d packets of the server have %d bytes, want %d", here.Packets[1], here.Bytes[1], want)
+			}
+			if lost := near.stat(StatLostRing) + near.stat(StatLostTable) + near.stat(StatLostHint); lost != 0 {
+				t.Errorf("%d losses", lost)
+			}
+		})
+	}
+}
+
+// A SYN to a closed port: the kernel drops it in tcp_v4_rcv for want of a socket and resets.
+func TestDropNoSocket(t *testing.T) {
+	server, client := pair(t)
+	r := server.observe("plxt0", RoleEndpoint, nil)
+	attachDrop(t, r, server)
+	var initiator string
+	client.do(func() error {
+		_, err := net.DialTCP("tcp", &net.TCPAddr{Port: 0}, &net.TCPAddr{IP: net.IP{10, 77, 0, 1}, Port: 9})
+		if err == nil {
+			return fmt.Errorf("connected to a closed port")
+		}
+		return nil
+	})
+	all := r.wait("drop", func(all []any) bool {
+		return slices.ContainsFunc(all, func(v any) bool {
+			d, ok := v.(*DropEvent)
+			return ok && d.Tuple.Proto == unix.IPPROTO_TCP
+		})
+	})
+	var drops []*DropEvent
+	for _, v := range all {
+		switch e := v.(type) {
+		case *DropEvent:
+			drops = append(drops, e)
+		case *FlowEvent:
+			initiator = endpoint(e.Tuple.Saddr, e.Tuple.Sport)
+		}
+	}
+	d := drops[slices.IndexFunc(drops, func(d *DropEvent) bool { return d.Tuple.Proto == unix.IPPROTO_TCP })]
+	if got, want := summary(d), "DROP "+initiator+" > 10.77.0.1:9 p6 bytes 60 flags 02"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if got := reasonName(t, d.Reason); got != "SKB_DROP_REASON_NO_SOCKET" {
+		t.Errorf("reason %s", got)
+	}
+	if got := symbol(t, d.Location); got != "tcp_v4_rcv" {
+		t.Errorf("dropped in %s", got)
+	}
+	if d.Hdr.Netns != server.inum() || d.Tuple.Ifindex != uint32(server.link("plxt0").Attrs().Index) {
+		t.Errorf("namespace %d, interface %d", d.Hdr.Netns, d.Tuple.Ifindex)
+	}
+	for _, v := range r.records() { // IPv6 of a new interface is never quiet
+		if e, ok := v.(*DropEvent); ok {
+			drops = append(drops, e)
+		}
+	}
+	if got := r.stat(StatDrops); got != uint64(len(drops)) {
+		t.Errorf("%d drops counted, %d reported", got, len(drops))
+	}
+	if sum := total(all, initiator); cmp.Diff(sum, totals{[2]uint64{1, 1}, [2]uint64{60, 40}, []string{"NEW", "CLOSE"}}) != "" {
+		t.Errorf("flow %+v", sum)
+	}
+}
+
+// Drops of other namespaces are not reported, IPv6 and UDP are.
+func TestDropScope(t *testing.T) {
+	server, client := pair(t)
+	here, elsewhere := newRig(t, nil), newRig(t, nil)
+	attachDrop(t, here, server)
+	attachDrop(t, elsewhere, client)
+	c := client.dial("udp", "[fd77::1]:9")
+	if _, err := c.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	isUDP := func(v any) bool { return v.(*DropEvent).Tuple.Proto == unix.IPPROTO_UDP }
+	all := here.wait("drop", func(all []any) bool { return slices.ContainsFunc(all, isUDP) })
+	d := all[slices.IndexFunc(all, isUDP)].(*DropEvent)
+	if got, want := summary(d), fmt.Sprintf("DROP %s > [fd77::1]:9 p17 bytes 51 flags 00", c.LocalAddr()); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if got := reasonName(t, d.Reason); got != "SKB_DROP_REASON_NO_SOCKET" {
+		t.Errorf("reason %s", got)
+	}
+	for _, line := range describe(elsewhere.records()) {
+		if strings.Contains(line, "[fd77::1]:9") {
+			t.Errorf("reported for the wrong namespace: %s", line)
+		}
+	}
+}
+
+func reasonName(t testing.TB, reason uint32) string {
+	t.Helper()
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *btf.Enum
+	if err := spec.TypeByName("skb_drop_reason", &e); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range e.Values {
+		if v.Value == uint64(reason) {
+			return v.Name
+		}
+	}
+	return strconv.Itoa(int(reason))
+}
+
+// symbol returns the function that contains address.
+func symbol(t testing.TB, address uint64) string {
+	t.Helper()
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var (
+		name string
+		best uint64
+	)
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if a, err := strconv.ParseUint(fields[0], 16, 64); err == nil && a <= address && a >= best && strings.ContainsAny(fields[1], "tT") {
+			best, name = a, fields[2]
+		}
+	}
+	return name
+}
+
+// An HTTP exchange over veth: payload of both directions, in segments whose data is not in the linear part.
+func TestHTTPPayload(t *testing.T) {
+	server, client := pair(t)
+	r := server.observe("plxt0", RoleEndpoint, nil)
+	l := server.listen("10.77.0.1:0")
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "out of order", http.StatusServiceUnavailable)
+	})}
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	c := client.dial("tcp", l.Addr().String())
+	fmt.Fprintf(c, "GET /orders?id=1 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Fatal(err)
+	}
+	all := r.wait("two messages", func(all []any) bool {
+		n := 0
+		for _, v := range all {
+			if _, ok := v.(*payload); ok {
+				n++
+			}
+		}
+		return n == 2
+	})
+	var got []string
+	for _, v := range all {
+		if p, ok := v.(*payload); ok {
+			first, _, _ := strings.Cut(p.Data, "\r\n")
+			got = append(got, fmt.Sprintf("%s reply %d whole %v", first, p.Reply, int(p.PayloadLen) == len(p.Data)))
+			if endpoint(p.Tuple.Saddr, p.Tuple.Sport) != c.LocalAddr().String() {
+				t.Errorf("initiator %s", endpoint(p.Tuple.Saddr, p.Tuple.Sport))
+			}
+		}
+	}
+	want := []string{"GET /orders?id=1 HTTP/1.1 reply 0 whole true", "HTTP/1.1 503 Service Unavailable reply 1 whole true"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("payload (-want +got):\n%s", diff)
+	}
+}
+
+// On loopback each packet is seen once, and the connection carries the process that made the client's socket.
+func TestLoopbackProcess(t *testing.T) {
+	host := newSpace(t)
+	r := host.observe("lo", RoleHost, nil)
+	for _, a := range []struct {
+		prog *ebpf.Program
+		at   ebpf.AttachType
+	}{{r.SockCreate, ebpf.AttachCGroupInetSockCreate}, {r.SockRelease, ebpf.AttachCgroupInetSockRelease}} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup2(t), Attach: a.at, Program: a.prog})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
+	l := host.listen("127.0.0.1:0")
+	c := host.dial("tcp", l.Addr().String())
+	initiator := c.LocalAddr().String()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := socketCookie(t, c)
+	c.Close()
+	accepted.Close()
+	all := r.wait("close", closed(initiator))
+	if sum := total(all, initiator); sum.Packets != [2]uint64{4, 2} && sum.Packets != [2]uint64{4, 3} && sum.Packets != [2]uint64{3, 3} {
+		t.Errorf("%v packets: seen more than once?", sum.Packets)
+	}
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range all {
+		e := v.(*FlowEvent)
+		got := strings.TrimRight(string(e.Comm[:]), "\x00")
+		if e.Pid != uint32(os.Getpid()) || got != strings.TrimSpace(string(comm)) || e.PidResponder != 0 || e.Cookie != cookie {
+			t.Errorf("%s: pid %d, command %q, of responder %d, cookie %d", summary(e), e.Pid, got, e.PidResponder, e.Cookie)
+		}
+	}
+	var p Process
+	if err := r.SockProc.Lookup(cookie, &p); err == nil {
+		t.Errorf("a closed socket is still known: %+v", p)
+	}
+}
+
+// cgroup2 finds the mount of the cgroup2 hierarchy.
+func cgroup2(t testing.TB) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			return f[1]
+		}
+	}
+	t.Fatal("no cgroup2 hierarchy is mounted")
+	return ""
+}
+
+func socketCookie(t testing.TB, c net.Conn) uint64 {
+	t.Helper()
+	rc, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cookie uint64
+	if cerr := rc.Control(func(fd uintptr) { cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	return cookie
+}
+
+// A device without link header: the packet begins with IP, both ways.
+func TestLayer3Device(t *testing.T) {
+	host := newSpace(t)
+	tun := &netlink.Tuntap{
+		LinkAttrs: netlink.LinkAttrs{Name: "plxt1"}, Mode: netlink.TUNTAP_MODE_TUN, Queues: 1,
+		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_MULTI_QUEUE_DEFAULTS,
+	}
+	host.do(func() error { return netlink.LinkAdd(tun) })
+	device := tun.Fds[0]
+	t.Cleanup(func() { device.Close() })
+	host.up("plxt1", "10.78.0.1/24")
+	r := host.observe("plxt1", RoleNetwork, nil)
+
+	c := host.dial("udp", "10.78.0.2:53")
+	local := netip.MustParseAddrPort(c.LocalAddr().String())
+	if _, err := c.Write([]byte("question")); err != nil {
+		t.Fatal(err)
+	}
+	answer := datagram(t, net.IP{10, 78, 0, 2}, net.IP{10, 78, 0, 1}, 53, local.Port(), "answer")[14:]
+	if _, err := device.Write(answer); err != nil {
+		t.Fatal(err)
+	}
+	all := r.wait("answer", func(all []any) bool { return len(all) == 3 })
+	want := []string{
+		fmt.Sprintf("NEW %s > 10.78.0.2:53 p17 out packets 1+0 bytes 36+0 flags 00", local),
+		fmt.Sprintf(`PAYLOAD %s > 10.78.0.2:53 l7 2 reply 0 len 8 "question"`, local),
+		fmt.Sprintf(`PAYLOAD %s > 10.78.0.2:53 l7 2 reply 1 len 6 "answer"`, local),
+	}
+	if diff := cmp.Diff(want, describe(all)); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
+
+// Headers that are not in the linear part of the packet are made linear: here only the Ethernet header is.
+func TestNonLinear(t *testing.T) {
+	host := newSpace(t)
+	r := host.observe("lo", RoleHost, nil)
+	p := segment(t, true, syn, 1, strings.Repeat("x", 8000)) // more than a page: the kernel makes small packets linear
+	vnet := []byte{0, 0, 14, 0, 0, 0, 0, 0, 0, 0}            // struct virtio_net_hdr; hdr_len says how much is linear
+	host.do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+			return err
+		}
+		const ipv4BigEndian = 0x0008
+		return unix.Sendto(fd, append(vnet, p...), 0, &unix.SockaddrLinklayer{Protocol: ipv4BigEndian, Ifindex: ifLoopback})
+	})
+	expect(t, r, "NEW 10.0.0.2:40000 > 10.0.0.1:80 p6 out packets 1+0 bytes 8040+0 flags 02")
+	if got := r.stat(StatUnparsed); got != 0 {
+		t.Errorf("%d packets unparsed", got)
+	}
+}
