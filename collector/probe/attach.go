@@ -73,6 +73,9 @@ func attachClsact(h *netlink.Handle, ifindex int, ingress, egress *ebpf.Program)
 	case err == nil:
 		c.made = true
 	case errors.Is(err, unix.EEXIST):
+		if err := c.isClsact(); err != nil {
+			return nil, err
+		}
 		c.made = c.leftover()
 	default:
 		return nil, fmt.Errorf("add clsact: %w", err)
@@ -99,6 +102,21 @@ func attachClsact(h *netlink.Handle, ifindex int, ingress, egress *ebpf.Program)
 
 var parents = [...]uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
 
+// isClsact returns an error if the qdisc that is there is the older ingress one: it takes filters for egress too, and runs
+// them at ingress.
+func (c *clsact) isClsact() error {
+	qdiscs, err := c.handle.QdiscList(c.link())
+	if err != nil {
+		return fmt.Errorf("list qdiscs: %w", err)
+	}
+	for _, q := range qdiscs {
+		if q.Attrs().Parent == netlink.HANDLE_CLSACT && q.Type() != "clsact" {
+			return fmt.Errorf("a qdisc %s is where clsact belongs", q.Type())
+		}
+	}
+	return nil
+}
+
 // leftover reports that the qdisc has a filter of ours: a collector that was killed made both.
 func (c *clsact) leftover() bool {
 	for _, parent := range parents {
@@ -112,9 +130,12 @@ func (c *clsact) leftover() bool {
 }
 
 func (c *clsact) list(parent uint32) []netlink.Filter {
-	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: c.qdisc.LinkIndex}}
-	filters, _ := c.handle.FilterList(l, parent) // an error: the interface went
+	filters, _ := c.handle.FilterList(c.link(), parent) // an error: the interface went
 	return filters
+}
+
+func (c *clsact) link() netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: c.qdisc.LinkIndex}}
 }
 
 // detach removes our filters, and our qdisc unless others use it by now.

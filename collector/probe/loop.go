@@ -28,7 +28,8 @@ func (l *loop) run(stopped <-chan error, cancel, detach func()) error {
 }
 
 func (l *loop) read(stopped <-chan error, cancel func()) error {
-	next := time.Now().Add(sweepEvery)
+	report := ticker{every: reportEvery, next: time.Now().Add(reportEvery)}
+	expire := ticker{every: l.sweep.every(), next: time.Now().Add(l.sweep.every())}
 	for {
 		l.drain()
 		select {
@@ -37,9 +38,12 @@ func (l *loop) read(stopped <-chan error, cancel func()) error {
 		default:
 		}
 		err := l.ring.wait(l.poll)
-		if now := time.Now(); err == nil && !now.Before(next) {
-			next = now.Add(sweepEvery)
-			err = l.tidy()
+		if err == nil && report.due() {
+			err = l.sweep.reportIdle()
+			l.drain() // before what is left is taken
+		}
+		if err == nil && expire.due() {
+			err = l.expire(false)
 		}
 		if err != nil {
 			cancel()
@@ -49,13 +53,19 @@ func (l *loop) read(stopped <-chan error, cancel func()) error {
 	}
 }
 
-// tidy reports silent connections and ends idle ones. What the kernel reported comes before what is left.
-func (l *loop) tidy() error {
-	if err := l.sweep.reportIdle(); err != nil {
-		return err
+// ticker says when something that is done at intervals is due. Intervals that were missed are not made up for.
+type ticker struct {
+	every time.Duration
+	next  time.Time
+}
+
+func (t *ticker) due() bool {
+	now := time.Now()
+	if now.Before(t.next) {
+		return false
 	}
-	l.drain()
-	return l.expire(false)
+	t.next = now.Add(t.every)
+	return true
 }
 
 // drain hands over all that is in the ring, and flushes even if that is nothing.

@@ -40,8 +40,8 @@ func New(cfg Config) *Probe {
 func (p *Probe) Ready() <-chan struct{} { return p.ready }
 
 const (
-	batchRecords = 1024 // records between two flushes, at most
-	sweepEvery   = time.Second
+	batchRecords = 1024        // records between two flushes, at most
+	reportEvery  = time.Second // look for connections that fell silent
 )
 
 // Run loads, attaches and reads until ctx ends; then it detaches, hands over the rest and returns nil. record gets each
@@ -53,10 +53,7 @@ func (p *Probe) Run(ctx context.Context, record func([]byte), flush func()) erro
 	if err := p.cfg.Validate(); err != nil {
 		return err
 	}
-	if _, err := checkPrivileges(); err != nil {
-		return err
-	}
-	if _, err := checkBTF(); err != nil {
+	if err := Preflight(); err != nil {
 		return err
 	}
 	d, err := p.load()

@@ -43,6 +43,13 @@ func newSweep(d *datapath, cfg *Config) (*sweep, error) {
 	}, nil
 }
 
+// every is the interval between two passes of expire: a connection is closed at most a quarter of the shortest timeout
+// late, and a full table costs little.
+func (s *sweep) every() time.Duration {
+	shortest := min(s.limits.Closed, s.limits.TCP, s.limits.UDP, s.limits.ICMP)
+	return min(max(shortest/4, 100*time.Millisecond), 10*time.Second)
+}
+
 func (s *sweep) close() { _ = s.idlers.Close() }
 
 // reportIdle makes the kernel send UPDATE records through the ring. The iterator itself prints nothing.
