@@ -7,8 +7,16 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
+// portMDNS is that of Multicast DNS (RFC 6762). Its answers go to a group, from whom the question was not sent to, and
+// silence is an answer: there is no exchange to join.
+const portMDNS = 5353
+
 // dnsSegment takes one DNS message over UDP.
 func (t *Tracker) dnsSegment(s *Segment, out *flow.Batch) {
+	if s.SrcPort == portMDNS || s.DstPort == portMDNS {
+		t.stats.Skipped++
+		return
+	}
 	m := &t.dns
 	if !m.parse(s.Payload) {
 		t.stats.Malformed++

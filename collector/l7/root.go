@@ -24,6 +24,7 @@ type Stats struct {
 	Retransmits uint64 // messages seen again
 	Interim     uint64 // HTTP 1xx other than 101
 	Malformed   uint64 // segments that are not what their first bytes promised
+	Skipped     uint64 // multicast DNS messages
 	Evicted     uint64 // pending requests dropped to stay within a bound; never reported
 	Resynced    uint64 // pending requests whose response was provably missed; never reported
 }

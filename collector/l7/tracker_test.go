@@ -369,6 +369,17 @@ func TestDNSJoin(t *testing.T) {
 	}
 }
 
+func TestMulticastDNS(t *testing.T) {
+	w := dnsWire(t)
+	w.seg.DstPort = 5353
+	w.raw(1, false, 0, string(query(t, 0, "printer.local", dns.TypeA)))
+	w.tr.Expire(1e12, &w.out)
+	w.want()
+	if s := w.tr.Stats(); s != (Stats{Skipped: 1}) {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestAllocations holds the cost of an exchange with known strings: the records come from chunks of 64.
 func TestAllocations(t *testing.T) {
 	for name, step := range exchanges(t) {
