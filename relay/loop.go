@@ -82,7 +82,7 @@ type loop struct {
 	nodes  map[nodeKey]*node
 	owned  map[string]int64 // node name: observed until, Unix ns
 	now    int64
-	out    []flow.Flow // taken out, not yet handed out
+	out    []flow.Flow // taken out, not yet handed out: at most batchFlows
 	lost   []flow.Lost
 	moved  []*node // whose flows were taken out since then
 	counts counts
@@ -303,9 +303,8 @@ func (l *loop) release(now int64) {
 func (l *loop) emit(it item) {
 	f, b := it.flow, it.batch
 	if l.pair.Settle(it.ticket, f) {
-		if len(l.out) == cap(l.out) {
+		if len(l.out) == batchFlows {
 			l.handOut()
-			l.out = make([]flow.Flow, 0, min(batchFlows, max(16, l.merge.Len())))
 		}
 		l.out = append(l.out, *f)
 		l.counts.delay.observe(l.now - f.Time)
@@ -320,13 +319,13 @@ func (l *loop) emit(it item) {
 	}
 }
 
-// handOut gives what was taken out to ring and consumers, whose memory it is from then on, and acknowledges it.
+// handOut gives what was taken out to ring and consumers and acknowledges it. The consumers share a copy of just the right size.
 func (l *loop) handOut() {
 	if len(l.out) > 0 || len(l.lost) > 0 {
 		l.r.ring.Add(l.out)
-		l.r.hub.Publish(flow.Batch{Flows: l.out, Lost: l.lost}, l.now)
+		l.r.hub.Publish(flow.Batch{Flows: slices.Clone(l.out), Lost: l.lost}, l.now)
 		l.counts.sent += uint64(len(l.out))
-		l.out, l.lost = nil, nil
+		l.out, l.lost = l.out[:0], nil
 	}
 	for i, n := range l.moved {
 		n.acknowledge()

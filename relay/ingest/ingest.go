@@ -41,21 +41,26 @@ type Records struct {
 // Free gives the memory back. The records are not to be used afterwards.
 func (r *Records) Free() {
 	r.Reset()
-	r.server.records.Put(r)
+	select {
+	case r.server.spare <- r:
+	default:
+	}
 }
+
+// maxSpare bounds the memory that is kept for records to come, about a megabyte each: that of half a second of a hundred
+// thousand flows per second. A sync.Pool would forget it with each garbage collection, just when there is much to do.
+const maxSpare = 32
 
 // Server serves the ingest service.
 type Server struct {
 	handler Handler
-	records sync.Pool
+	spare   chan *Records
 	streams sync.WaitGroup
 }
 
 // New returns a Server that hands what arrives to h.
 func New(h Handler) *Server {
-	s := &Server{handler: h}
-	s.records.New = func() any { return &Records{server: s} }
-	return s
+	return &Server{handler: h, spare: make(chan *Records, maxSpare)}
 }
 
 // Codec is to be forced on the gRPC server.
@@ -167,15 +172,20 @@ func (s *Server) frame(st *Stream, d *wire.Decoder, frame []byte) error {
 		if err != nil {
 			return err
 		}
-		return s.handler.Batch(st, b, s.decode(d, b))
+		return s.handler.Batch(st, b, s.Decode(d, b))
 	default:
 		return fmt.Errorf("frame of kind %q: %w", byte(kind), wire.ErrMalformed)
 	}
 }
 
-// decode returns nil for a batch that can't be read or is not what its frame says.
-func (s *Server) decode(d *wire.Decoder, b *wire.Batch) *Records {
-	r := s.records.Get().(*Records)
+// Decode returns the records of b, nil if they can't be read or are not what the frame says.
+func (s *Server) Decode(d *wire.Decoder, b *wire.Batch) *Records {
+	var r *Records
+	select {
+	case r = <-s.spare:
+	default:
+		r = &Records{server: s}
+	}
 	if err := d.Decode(b.Data, &r.Batch); err != nil || len(r.Flows) != b.Flows {
 		r.Free()
 		return nil

@@ -11,6 +11,7 @@
 package pair
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -30,7 +31,7 @@ const maxPlaces = 8
 type Pairer struct {
 	owned  func(node string) bool
 	seed   maphash.Seed
-	chains map[key]*chain
+	chains table
 	spareC []*chain
 	spareE []*event
 	hops   []flow.Hop // room for the paths of the next flows; never written twice
@@ -44,20 +45,10 @@ type Stats struct {
 	Elected uint64 // candidates that became primary
 }
 
-// key is what observations of one event have in common. No padding: the map hashes it in one go.
-type key struct {
-	src, dst         flow.Addr
-	content          uint64
-	srcPort, dstPort uint16
-	proto            flow.Proto
-	kind             flow.Kind
-	flags            uint8
-	reply            uint8
-}
-
 // chain holds the events of one key, oldest first, and for each place the first event that the place may still see.
 type chain struct {
 	key        key
+	link       *chain // of the table
 	head, tail *event
 	places     [maxPlaces]place
 	n          int
@@ -72,29 +63,28 @@ type place struct {
 }
 
 type event struct {
-	chain     *chain
-	prev      *event
-	next      *event
-	time      int64 // of the first observation that arrived
-	hops      [maxPlaces]flow.Hop
-	n         uint8 // hops used
-	waiting   uint8 // observations joined and not settled
-	primaries uint8 // of these with role Primary
-	settled   bool  // the primary is gone: nothing more can be joined
-	seen      uint8 // bit set of places
-	gone      uint8 // bit set of hops that are not part of the path: sent on by themselves, or the primary
+	chain      *chain
+	prev, next *event
+	time       int64                 // of the first observation that arrived
+	waiting    [maxPlaces]*flow.Flow // joined and not settled; their memory is good as long
+	early      []flow.Hop            // absorbed before the primary left
+	n          uint8                 // observations that were joined
+	unsettled  uint8
+	primaries  uint8 // of the unsettled ones, those with role Primary
+	seen       uint8 // bit set of places
+	settled    bool  // the primary is gone: nothing more can be joined
 }
 
 // Ticket ties a flow to its event between Join and Settle.
 type Ticket struct {
-	event *event
-	hop   uint8
-	role  Role
+	event  *event
+	number uint8
+	role   Role
 }
 
 // New returns a Pairer. owned says whether a collector observes a node; it is called from the goroutine of Join.
 func New(owned func(node string) bool) *Pairer {
-	return &Pairer{owned: owned, seed: maphash.MakeSeed(), chains: make(map[key]*chain)}
+	return &Pairer{owned: owned, seed: maphash.MakeSeed(), chains: newTable()}
 }
 
 // Stats returns what was counted so far.
@@ -116,12 +106,10 @@ func (p *Pairer) Join(f *flow.Flow) Ticket {
 		e = p.event(c, f.Time, at)
 	}
 	e.seen |= 1 << at
-	t.event, t.hop = e, e.n
-	e.hops[e.n] = flow.Hop{
-		Node: f.Node, Time: f.Time, Packets: f.Packets, Bytes: f.Bytes, Ifindex: f.Ifindex, Point: f.Point, Direction: f.Direction,
-	}
+	t.event, t.number = e, e.n
+	e.waiting[e.n] = f
 	e.n++
-	e.waiting++
+	e.unsettled++
 	if t.role == Primary {
 		e.primaries++
 	}
@@ -135,69 +123,59 @@ func (p *Pairer) Settle(t Ticket, f *flow.Flow) (send bool) {
 		f.Secondary = t.role == Secondary
 		return true
 	}
-	send = true
+	e.waiting[t.number] = nil
 	switch {
 	case e.settled:
-		send = false
+		p.stats.Joined++
 	case t.role == Primary || t.role == Candidate && e.primaries == 0:
-		e.settled = true
-		e.gone |= 1 << t.hop
+		send, e.settled = true, true
 		f.Secondary, f.Path = false, p.path(e)
 		if t.role == Candidate {
 			p.stats.Elected++
 		}
 	case e.primaries > 0:
-		send = false
+		e.early = append(e.early, hop(f))
+		p.stats.Joined++
 	default:
-		e.gone |= 1 << t.hop
-		f.Secondary = true
+		send, f.Secondary = true, true
 		p.stats.Alone++
 	}
-	if !send {
-		p.stats.Joined++
-	}
-	if e.waiting--; e.waiting == 0 {
+	if e.unsettled--; e.unsettled == 0 {
 		p.remove(e)
 	}
 	return send
 }
 
-// path returns the hops of e but for those that are gone, in time order.
+func hop(f *flow.Flow) flow.Hop {
+	return flow.Hop{
+		Node: f.Node, Time: f.Time, Packets: f.Packets, Bytes: f.Bytes, Ifindex: f.Ifindex, Point: f.Point, Direction: f.Direction,
+	}
+}
+
+// path returns the observations of e but for the primary and those that were sent on, in time order.
 func (p *Pairer) path(e *event) []flow.Hop {
 	if len(p.hops)+maxPlaces > cap(p.hops) {
 		p.hops = make([]flow.Hop, 0, 512)
 	}
 	start := len(p.hops)
-	for i := range e.n {
-		if e.gone&(1<<i) == 0 {
-			p.hops = append(p.hops, e.hops[i])
+	p.hops = append(p.hops, e.early...)
+	for _, f := range e.waiting[:e.n] {
+		if f != nil {
+			p.hops = append(p.hops, hop(f))
 		}
 	}
 	path := p.hops[start:len(p.hops):len(p.hops)]
 	if len(path) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(path, func(a, b flow.Hop) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+	slices.SortStableFunc(path, func(a, b flow.Hop) int { return cmp.Compare(a.Time, b.Time) })
 	return path
 }
 
 func (p *Pairer) chain(f *flow.Flow) *chain {
-	k := key{
-		src: f.SrcAddr, dst: f.DstAddr, srcPort: f.SrcPort, dstPort: f.DstPort, proto: f.Proto, kind: f.Kind, content: p.content(f),
-	}
-	switch f.Kind {
-	case flow.KindState:
-		k.flags = f.TCPFlags
-		fallthrough
-	case flow.KindNew:
-		if f.Reply {
-			k.reply = 1
-		}
-	case flow.KindVerdict:
-		k.flags = uint8(f.Verdict)
-	}
-	c, ok := p.chains[k]
-	if ok {
+	k := p.keyOf(f)
+	c := p.chains.get(&k)
+	if c != nil {
 		return c
 	}
 	if n := len(p.spareC); n > 0 {
@@ -206,7 +184,7 @@ func (p *Pairer) chain(f *flow.Flow) *chain {
 		c = new(chain)
 	}
 	c.key = k
-	p.chains[k] = c
+	p.chains.put(c)
 	return c
 }
 
@@ -260,9 +238,8 @@ func (p *Pairer) event(c *chain, t int64, place int) *event {
 	} else {
 		e = new(event)
 	}
-	// Its hops keep what they held: n says which ones count.
 	e.chain, e.time, e.prev, e.next = c, t, c.tail, nil
-	e.n, e.waiting, e.primaries, e.gone, e.seen, e.settled = 0, 0, 0, 0, 0, false
+	e.n, e.unsettled, e.primaries, e.seen, e.settled, e.early = 0, 0, 0, 0, false, e.early[:0]
 	if c.tail == nil {
 		c.head = e
 	} else {
@@ -296,7 +273,7 @@ func (p *Pairer) remove(e *event) {
 	}
 	p.spareE = append(p.spareE, e)
 	if c.head == nil {
-		delete(p.chains, c.key)
+		p.chains.remove(c)
 		c.tail, c.n = nil, 0
 		p.spareC = append(p.spareC, c)
 	}
