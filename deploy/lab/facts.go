@@ -10,7 +10,7 @@ type Fact struct {
 	Port     uint16 // of To
 	Proto    string // "TCP" or "UDP"
 
-	Method, Path string        // of an HTTP request, as sent
+	Method, Path string        // of an HTTP request, as sent: a collector hides the values of its query
 	Status       uint16        // of its answer
 	Slow         time.Duration // the answer takes at least that long
 

@@ -21,7 +21,6 @@ import (
 var (
 	switchAddr6 = netip.MustParseAddr("fd70:6c78::1")
 	podGateway6 = netip.MustParseAddr("fe80::1")
-	allLabs6    = netip.MustParsePrefix("fd70:6c78::/48")
 	anywhere4   = netip.MustParsePrefix("0.0.0.0/0")
 	anywhere6   = netip.MustParsePrefix("::/0")
 )
@@ -87,7 +86,7 @@ func buildNetwork(ctx context.Context, l *Layout) error {
 			return err
 		}
 		spaces[path] = s
-		if err := s.init(path == l.Switch || l.isNode(path)); err != nil {
+		if err := s.prepare(path == l.Switch || l.isNode(path)); err != nil {
 			return err
 		}
 	}
@@ -112,8 +111,8 @@ func (l *Layout) isNode(path string) bool {
 	return false
 }
 
-// init sets what must hold before the first link appears: no waiting for duplicate addresses, no router solicitations.
-func (s *space) init(forward bool) error {
+// prepare sets what must hold before the first link appears: no waiting for duplicate addresses, no router solicitations.
+func (s *space) prepare(forward bool) error {
 	settings := map[string]string{
 		"ipv6/conf/default/accept_dad":   "0",
 		"ipv6/conf/all/accept_dad":       "0",

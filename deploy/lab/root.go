@@ -120,6 +120,7 @@ func (l *Lab) Run(ctx context.Context) error {
 	if left := sweep(l.config.Dir); left != nil {
 		return cmp.Or(err, left) // one line; the next start tries again
 	}
+	l.config.Logger.Info("lab: removed")
 	return err
 }
 
