@@ -1,0 +1,111 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+type values struct {
+	Server string
+	Last   int
+	Every  time.Duration
+	Names  []string
+}
+
+func layer(t *testing.T, file string, env map[string]string, args ...string) (values, error) {
+	t.Helper()
+	var v values
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	flags.StringVar(&v.Server, "server", "default", "")
+	flags.IntVar(&v.Last, "last", 20, "")
+	flags.DurationVar(&v.Every, "flow-interval", time.Second, "")
+	flags.StringArrayVar(&v.Names, "names", nil, "")
+	flags.Bool("help", false, "")
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	path := ""
+	if file != "" {
+		path = filepath.Join(t.TempDir(), "parallax.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(filepath.Dir(path))
+		path = "parallax.yaml"
+	}
+	err := Layer(flags, []string{"server", "last", "flow-interval", "names", "other-command"}, path, func(k string) (string, bool) {
+		s, ok := env[k]
+		return s, ok
+	})
+	return v, err
+}
+
+func TestLayers(t *testing.T) {
+	const file = "# shared\nserver: from-file\nlast: 3\nflow-interval: 250ms\nnames: [a, b]\nother-command: yes\n"
+	tests := []struct {
+		name, file string
+		env        map[string]string
+		args       []string
+		want       values
+	}{
+		{"defaults", "", nil, nil, values{"default", 20, time.Second, nil}},
+		{"file", file, nil, nil, values{"from-file", 3, 250 * time.Millisecond, []string{"a", "b"}}},
+		{"environment before file", file, map[string]string{"PARALLAX_LAST": "4", "PARALLAX_FLOW_INTERVAL": "5s"}, nil, values{"from-file", 4, 5 * time.Second, []string{"a", "b"}}},
+		{"flags before all", file, map[string]string{"PARALLAX_LAST": "4"}, []string{"--last=5", "--names=c"}, values{"from-file", 5, 250 * time.Millisecond, []string{"c"}}},
+		{"empty file", "# nothing\n", nil, nil, values{"default", 20, time.Second, nil}},
+		{"other variables are not ours", "", map[string]string{"PARALLAX_HELP": "true", "PARALLAX_X": "y"}, nil, values{"default", 20, time.Second, nil}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := layer(t, tt.file, tt.env, tt.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestErrorsAreOneLineThatHelps(t *testing.T) {
+	for want, file := range map[string]string{
+		`parallax.yaml: line 2: unknown key "sever": did you mean "server"?`:                                           "last: 1\nsever: x\n",
+		`parallax.yaml: line 2: "last" is there twice`:                                                                 "last: 1\nlast: 2\n",
+		`parallax.yaml: line 1: server: expected a value or a list of values`:                                          "server:\n  host: x\n",
+		`parallax.yaml: line 1: names: a list may hold only plain values`:                                              "names: [[a]]\n",
+		`parallax.yaml: line 1: expected "key: value" lines`:                                                           "- a\n",
+		`parallax.yaml: line 1: invalid argument "x" for "--last" flag: strconv.ParseInt: parsing "x": invalid syntax`: "last: x\n",
+		`parallax.yaml: yaml: line 1: did not find expected ',' or ']'`:                                                "names: [a\n",
+	} {
+		_, err := layer(t, file, nil)
+		got := "no error"
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	_, err := layer(t, "", map[string]string{"PARALLAX_LAST": "x"})
+	if err == nil || err.Error() != `environment variable PARALLAX_LAST: invalid argument "x" for "--last" flag: strconv.ParseInt: parsing "x": invalid syntax` {
+		t.Errorf("error = %v", err)
+	}
+	if err := Layer(pflag.NewFlagSet("", pflag.ContinueOnError), nil, "/does/not/exist", nil); err == nil {
+		t.Error("a missing file was accepted")
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"server", "last", "since", "namespace"}
+	for give, want := range map[string]string{"srver": "server", "lst": "last", "sinc": "since", "name-space": "namespace", "": "last"} {
+		if got := Nearest(give, known); got != want {
+			t.Errorf("%q: got %q, want %q", give, got, want)
+		}
+	}
+}
