@@ -170,6 +170,8 @@ func (m *dnsMessage) readName(b []byte, off int) (name []byte, next int) {
 func appendLabel(dst, label []byte) []byte {
 	for _, c := range label {
 		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-':
+			dst = append(dst, c)
 		case c >= 'A' && c <= 'Z':
 			dst = append(dst, c+'a'-'A')
 		case c < ' ' || c > '~':
