@@ -83,3 +83,15 @@ func datagram(t testing.TB, src, dst net.IP, sport, dport uint16, data string) [
 	}
 	return packet(t, ethernet(layers.EthernetTypeIPv6), ipv6(src, dst, layers.IPProtocolUDP), udp, gopacket.Payload(data))
 }
+
+// segment6 is segment over IPv6, without payload.
+func segment6(t testing.TB, fromClient bool, flags uint8) []byte {
+	t.Helper()
+	src, dst, sport, dport := client6, server6, layers.TCPPort(40000), layers.TCPPort(80)
+	if !fromClient {
+		src, dst, sport, dport = dst, src, dport, sport
+	}
+	return packet(t, ethernet(layers.EthernetTypeIPv6), ipv6(src, dst, layers.IPProtocolTCP), &layers.TCP{
+		SrcPort: sport, DstPort: dport, Seq: 1, Window: 1000, SYN: flags&syn != 0, ACK: flags&ack != 0,
+	})
+}

@@ -105,6 +105,39 @@ static long load_net(void *skb, __u32 off, void *to, __u32 len)
 	return bpf_skb_load_bytes_relative(skb, off, to, len, BPF_HDR_START_NET);
 }
 
+/* Link layers: ifindex << 8 | bytes before the network header, learnt from the first packet of a flow. One word for
+ * each slot, so that no lock is needed; two interfaces on one slot only cost time. */
+#define PLX_LINKS 256
+__u64 plx_links[PLX_LINKS];
+
+#define ETH_HLEN 14
+
+/* The common packet, TCP or UDP over IP without options, read in place. Only where the device is known to have Ethernet headers: on one without, the
+ * bytes of an address could look like an ethertype. 0: it is another packet. */
+static __always_inline int parse_direct(struct __sk_buff *skb, struct plx_packet *p, __u32 ifindex)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct plx_tcp4 *v4 = data + ETH_HLEN;
+	struct plx_tcp6 *v6 = data + ETH_HLEN;
+	__be16 *proto = data + ETH_HLEN - sizeof(*proto);
+	__u8 *udp = (void *)(&v4->ip + 1);
+
+	if (plx_links[ifindex % PLX_LINKS] != ((__u64)ifindex << 8 | ETH_HLEN) || (void *)(udp + 8) > end ||
+	    *proto != (__be16)skb->protocol)
+		return 0;
+	if (*proto == bpf_htons(ETH_P_IP)) {
+		if (!plx_is_plain4(&v4->ip))
+			return 0;
+		if (v4->ip.protocol == IPPROTO_TCP && (void *)(v4 + 1) <= end)
+			return plx_parse_tcp4(p, v4, 0, skb->len);
+		if (v4->ip.protocol == IPPROTO_UDP && plx_parse_v4(p, &v4->ip, 0, skb->len) == PLX_PARSED_L4)
+			return plx_parse_short(p, udp, 0);
+	} else if (*proto == bpf_htons(ETH_P_IPV6) && (void *)(v6 + 1) <= end && v6->ip.nexthdr == IPPROTO_TCP) {
+		return plx_parse_tcp6(p, v6, 0, skb->len);
+	}
+	return 0;
+}
+
 /* Global, so that the verifier looks at it once and not in each state of its callers. */
 __noinline int plx_parse_skb(struct __sk_buff *skb, struct plx_packet *p)
 {
@@ -183,6 +216,7 @@ static __noinline struct plx_flow *create(struct __sk_buff *skb, struct plx_flow
 	init.isn = s->pkt.seq;
 	init.role = *role;
 	init.net_off = network_offset(skb);
+	plx_links[s->ifindex % PLX_LINKS] = (__u64)s->ifindex << 8 | init.net_off;
 	init.icmp_type = s->pkt.icmp_type;
 	init.icmp_code = s->pkt.icmp_code;
 	err = bpf_map_update_elem(&flows, key, &init, BPF_NOEXIST);
@@ -552,7 +586,9 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 
 	s.egress = egress;
 	s.ifindex = skb->ifindex;
-	parsed = plx_parse_skb(skb, &s.pkt);
+	parsed = parse_direct(skb, &s.pkt, s.ifindex);
+	if (!parsed)
+		parsed = plx_parse_skb(skb, &s.pkt);
 	if (parsed != PLX_PARSED_L4 && skb->len > skb->data_end - skb->data) {
 		__builtin_memset(&s.pkt, 0, sizeof(s.pkt));
 		if (bpf_skb_pull_data(skb, skb->len < PLX_PULL ? skb->len : PLX_PULL) == 0)

@@ -174,6 +174,7 @@ const (
 	tcxVarPlxIntervalNs  = "plx_interval_ns"
 	tcxVarPlxL7Dns       = "plx_l7_dns"
 	tcxVarPlxL7Http      = "plx_l7_http"
+	tcxVarPlxLinks       = "plx_links"
 	tcxVarPlxNetns       = "plx_netns"
 	tcxVarPlxPayloadMax  = "plx_payload_max"
 	tcxVarPlxWakeBytes   = "plx_wake_bytes"
@@ -247,6 +248,7 @@ type tcxVariableSpecs struct {
 	PlxIntervalNs *ebpf.VariableSpec `ebpf:"plx_interval_ns"`
 	PlxL7Dns      *ebpf.VariableSpec `ebpf:"plx_l7_dns"`
 	PlxL7Http     *ebpf.VariableSpec `ebpf:"plx_l7_http"`
+	PlxLinks      *ebpf.VariableSpec `ebpf:"plx_links"`
 	PlxNetns      *ebpf.VariableSpec `ebpf:"plx_netns"`
 	PlxPayloadMax *ebpf.VariableSpec `ebpf:"plx_payload_max"`
 	PlxWakeBytes  *ebpf.VariableSpec `ebpf:"plx_wake_bytes"`
@@ -302,6 +304,7 @@ type tcxVariables struct {
 	PlxIntervalNs *ebpf.Variable `ebpf:"plx_interval_ns"`
 	PlxL7Dns      *ebpf.Variable `ebpf:"plx_l7_dns"`
 	PlxL7Http     *ebpf.Variable `ebpf:"plx_l7_http"`
+	PlxLinks      *ebpf.Variable `ebpf:"plx_links"`
 	PlxNetns      *ebpf.Variable `ebpf:"plx_netns"`
 	PlxPayloadMax *ebpf.Variable `ebpf:"plx_payload_max"`
 	PlxWakeBytes  *ebpf.Variable `ebpf:"plx_wake_bytes"`

@@ -286,6 +286,37 @@ static __always_inline int plx_parse_v6(struct plx_packet *p, const struct plx_i
 	return p->l3_len > limit ? PLX_PARSED_L3 : PLX_PARSED_L4;
 }
 
+/* What most packets are: TCP right behind an IP header without options. */
+struct plx_tcp4 {
+	struct plx_iphdr ip;
+	struct plx_tcphdr th;
+};
+
+struct plx_tcp6 {
+	struct plx_ip6hdr ip;
+	struct plx_tcphdr th;
+};
+
+/* Neither options nor fragments. */
+static __always_inline bool plx_is_plain4(const struct plx_iphdr *ip)
+{
+	return ip->ver_ihl == 0x45 && !(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET));
+}
+
+static __always_inline int plx_parse_tcp4(struct plx_packet *p, const struct plx_tcp4 *h, __u32 off, __u32 limit)
+{
+	int parsed = plx_parse_v4(p, &h->ip, off, limit);
+
+	return parsed == PLX_PARSED_L4 ? plx_parse_tcp(p, &h->th, off) : parsed;
+}
+
+static __always_inline int plx_parse_tcp6(struct plx_packet *p, const struct plx_tcp6 *h, __u32 off, __u32 limit)
+{
+	int parsed = plx_parse_v6(p, &h->ip, off, limit);
+
+	return parsed == PLX_PARSED_L4 ? plx_parse_tcp(p, &h->th, off) : parsed;
+}
+
 /* Parses the packet at src. proto is its ethertype in network order; limit the bytes that it can have at most.
  * p must be zero. Returns enum plx_parsed. */
 static __always_inline int plx_parse(struct plx_packet *p, void *src, plx_load load, __be16 proto, __u32 limit)
@@ -304,36 +335,23 @@ static __always_inline int plx_parse(struct plx_packet *p, void *src, plx_load l
 		off += sizeof(tag);
 	}
 	if (proto == bpf_htons(ETH_P_IP)) {
-		struct {
-			struct plx_iphdr ip;
-			struct plx_tcphdr th;
-		} h;
+		struct plx_tcp4 h;
 
-		/* One load for the common packet: TCP without IP options. */
-		if (load(src, off, &h, sizeof(h)) == 0) {
-			parsed = plx_parse_v4(p, &h.ip, off, limit);
-			if (parsed == PLX_PARSED_L4 && h.ip.ver_ihl == 0x45 && p->proto == IPPROTO_TCP && !p->frag_later)
-				return plx_parse_tcp(p, &h.th, off);
-		} else {
-			if (load(src, off, &h.ip, sizeof(h.ip)))
-				return PLX_PARSED_NONE;
-			parsed = plx_parse_v4(p, &h.ip, off, limit);
-		}
+		/* One load for the common packet; a short one has no room for it. */
+		if (load(src, off, &h, sizeof(h)) == 0 && plx_is_plain4(&h.ip) &&
+		    h.ip.protocol == IPPROTO_TCP)
+			return plx_parse_tcp4(p, &h, off, limit);
+		if (load(src, off, &h.ip, sizeof(h.ip)))
+			return PLX_PARSED_NONE;
+		parsed = plx_parse_v4(p, &h.ip, off, limit);
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
-		struct {
-			struct plx_ip6hdr ip;
-			struct plx_tcphdr th;
-		} h;
+		struct plx_tcp6 h;
 
-		if (load(src, off, &h, sizeof(h)) == 0) {
-			parsed = plx_parse_v6(p, &h.ip, off, limit);
-			if (parsed == PLX_PARSED_L4 && p->proto == IPPROTO_TCP)
-				return plx_parse_tcp(p, &h.th, off);
-		} else {
-			if (load(src, off, &h.ip, sizeof(h.ip)))
-				return PLX_PARSED_NONE;
-			parsed = plx_parse_v6(p, &h.ip, off, limit);
-		}
+		if (load(src, off, &h, sizeof(h)) == 0 && h.ip.nexthdr == IPPROTO_TCP)
+			return plx_parse_tcp6(p, &h, off, limit);
+		if (load(src, off, &h.ip, sizeof(h.ip)))
+			return PLX_PARSED_NONE;
+		parsed = plx_parse_v6(p, &h.ip, off, limit);
 		if (parsed == PLX_PARSED_L4 && plx_parse_ext(p, src, load))
 			return PLX_PARSED_L3;
 	} else {
