@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/parallax-flow/parallax/collector/decode"
+	"github.com/parallax-flow/parallax/collector/l7"
 	"github.com/parallax-flow/parallax/flow"
 )
 
@@ -141,6 +143,7 @@ type running struct {
 
 	mu      sync.Mutex
 	flows   []flow.Flow
+	payload []l7.Segment
 	changed chan struct{}
 	hold    chan struct{} // while not nil and open, the reader stands still
 }
@@ -165,12 +168,12 @@ func startHeld(t testing.TB, cfg Config, hold chan struct{}) *running {
 				<-r.hold
 			}
 			var b flow.Batch
-			if err := d.Decode(rec, &b, nil); err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if err := d.Decode(rec, &b, r.segment); err != nil {
 				t.Errorf("record of %d bytes: %v", len(rec), err)
 			}
-			r.mu.Lock()
 			r.flows = append(r.flows, b.Flows...)
-			r.mu.Unlock()
 		}, func() {
 			select {
 			case r.changed <- struct{}{}:
@@ -186,6 +189,12 @@ func startHeld(t testing.TB, cfg Config, hold chan struct{}) *running {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func (r *running) segment(s *l7.Segment) {
+	c := *s
+	c.Payload = slices.Clone(s.Payload)
+	r.payload = append(r.payload, c)
 }
 
 // stop ends the probe and returns all flows. It may be called twice.

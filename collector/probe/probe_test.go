@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,63 @@ func TestLoopbackIsCountedOnceAndKnowsItsProcess(t *testing.T) {
 	}
 	if ci, si := tcpInfo(t, c), tcpInfo(t, s); packets != uint64(ci.Segs_out) || replies != uint64(si.Segs_out)+1 {
 		t.Errorf("%d and %d packets, sent %d and %d", packets, replies, ci.Segs_out, si.Segs_out+1)
+	}
+}
+
+func TestPayloadIsTakenNearestToTheEndpoint(t *testing.T) {
+	node, pod, world := newHost(t), newHost(t), newHost(t)
+	gateway, podIP := join(node, pod, "plxt0", 1)
+	_, worldIP := join(node, world, "up0", 2)
+	node.exec("sysctl", "-qw", "net.ipv4.ip_forward=1")
+	node.exec("ip", "route", "add", "default", "via", worldIP.String())
+	pod.exec("ip", "route", "add", "default", "via", gateway.String())
+	world.exec("ip", "route", "add", "10.99.1.0/24", "via", "10.99.2.1")
+	const request, response = "GET /a HTTP/1.1\r\nHost: world\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"
+	for _, step := range []struct {
+		name      string
+		endpoints []flow.Addr
+		points    []flow.Point // of the request, in order
+	}{
+		{"no endpoint known", nil, []flow.Point{flow.PointFromEndpoint, flow.PointToNetwork}},
+		{"endpoint known", []flow.Addr{flow.AddrFrom(podIP)}, []flow.Point{flow.PointFromEndpoint}},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			r := start(t, Config{NetNS: node.path, DropScope: []uint32{}})
+			must(t, r.SetLocalEndpoints(step.endpoints))
+			c, s := connect(t, pod, world, worldIP)
+			send(t, c, s, request)
+			send(t, s, c, response)
+			r.stop()
+			var requests, responses []flow.Point
+			for _, p := range r.payload {
+				want, points := request, &requests
+				if p.Reply {
+					want, points = response, &responses
+				}
+				if string(p.Payload) != want || p.PayloadLen != len(want) || p.Protocol != flow.L7HTTP || p.SrcAddr.Netip() != podIP {
+					t.Errorf("payload %q of %d bytes, from %v", p.Payload, p.PayloadLen, p.SrcAddr)
+				}
+				*points = append(*points, p.Point)
+			}
+			if diff := cmp.Diff(step.points, requests); diff != "" {
+				t.Error(diff)
+			}
+			slices.Reverse(responses)
+			if diff := cmp.Diff(step.points, responses); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// send writes to one end and waits for it at the other.
+func send(t testing.TB, from, to *net.TCPConn, message string) {
+	t.Helper()
+	if _, err := io.WriteString(from, message); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(to, make([]byte, len(message))); err != nil {
+		t.Fatal(err)
 	}
 }
 
