@@ -140,7 +140,7 @@ export function complete(input: string, known: Known, limit = 8): Suggestion[] {
     valuesOf(f, known)
       .map((v) => ({ v, r: rank(v, q) }))
       .filter((x) => x.r >= 0)
-      .sort((a, b) => a.r - b.r || a.v.localeCompare(b.v))
+      .sort((a, b) => a.r - b.r)
       .map(({ v }) => ({ insert: `${PREFIX[f]}:${quoted(v)}`, label: v, hint: f, complete: true }));
   if (field) return pick(field, typed.slice(colon + 1)).slice(0, limit);
   const fields: Suggestion[] = (["namespace", "workload", "verdict", "protocol"] as const)

@@ -33,7 +33,7 @@ export function count(v: number): string {
 export function rate(v: number): string {
   if (v < 0) return UNKNOWN;
   if (v > 0 && v < 0.01) return "<0.01/s";
-  return (v >= 10 && v < 1000 ? Math.round(v).toString() : scaled(v, 1000, ["", "k", "M", "G"])) + "/s";
+  return (v >= 10 && v < 999.5 ? Math.round(v).toString() : scaled(v, 1000, ["", "k", "M", "G"])) + "/s";
 }
 
 /** Milliseconds: "0.4 ms", "38 ms", "1.2 s", "12 µs". Negative is unknown. */

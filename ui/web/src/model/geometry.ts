@@ -12,11 +12,11 @@ export interface Rect extends Vec {
 
 export const CARD = { w: 168, h: 84 } as const;
 /** Between cards of a group: wide enough for a label like "164/s" beside, and one line of text above. */
-export const GAP = { x: 72, y: 46 } as const;
+export const GAP = { x: 72, y: 42 } as const;
 export const GROUP_PAD = 14;
-export const GROUP_HEAD = 38;
+export const GROUP_HEAD = 34;
 /** Between the boxes of two groups. */
-export const GROUP_GAP = { x: 76, y: 22 } as const;
+export const GROUP_GAP = { x: 68, y: 18 } as const;
 export const PITCH = { x: CARD.w + GAP.x, y: CARD.h + GAP.y } as const;
 
 export function overlaps(a: Rect, b: Rect, margin = 0): boolean {

@@ -8,6 +8,8 @@ export interface LabelWish {
   text: string;
   /** Higher goes first. */
   rank: number;
+  /** Shown also where it hides a piece of another line. */
+  must?: boolean;
 }
 
 export interface PlacedLabel extends Vec {
@@ -17,34 +19,93 @@ export interface PlacedLabel extends Vec {
 }
 
 export const LABEL_H = 18;
-const FRACTIONS = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82];
+const FRACTIONS = [0.5, 0.44, 0.56, 0.38, 0.62, 0.32, 0.68, 0.26, 0.74, 0.2, 0.8, 0.14, 0.86];
 
 /** Width of a label at 11 px, rounded up so that a changing digit doesn't change it. */
 export function labelWidth(text: string): number {
   return Math.ceil((text.length * 6.3 + 10) / 6) * 6;
 }
 
+/** Whether the way passes through the box. */
+export function passes(way: Route, box: Rect): boolean {
+  const b = way.box;
+  if (!overlaps(b, box, 0.5)) return false;
+  const s = way.samples;
+  for (let i = 1; i < s.length; i++) if (cuts(s[i - 1]!, s[i]!, box)) return true;
+  return false;
+}
+
+/** Segment against box, by clipping (Liang and Barsky 1984). */
+function cuts(a: Vec, b: Vec, r: Rect): boolean {
+  let lo = 0;
+  let hi = 1;
+  const clip = (p: number, q: number): boolean => {
+    if (p === 0) return q >= 0;
+    const t = q / p;
+    if (p < 0) lo = Math.max(lo, t);
+    else hi = Math.min(hi, t);
+    return lo <= hi;
+  };
+  const dx = b.x - a.x;
+  const dy = b.y - a.y;
+  return clip(-dx, a.x - r.x) && clip(dx, r.x + r.w - a.x) && clip(-dy, a.y - r.y) && clip(dy, r.y + r.h - a.y);
+}
+
+export interface Obstacles {
+  rects: readonly Rect[];
+  /** Ways that are drawn; a label hides none but its own. */
+  ways: ReadonlyMap<string, Route>;
+}
+
+const around = (p: Vec, w: number, h: number): Rect => ({ x: p.x - w / 2, y: p.y - h / 2, w, h });
+
+function hidesOther(box: Rect, id: string, ways: ReadonlyMap<string, Route>): boolean {
+  for (const [other, way] of ways) if (other !== id && passes(way, box)) return true;
+  return false;
+}
+
+/** Size of the cross where drops are seen. */
+const CROSS = 18;
+const CROSS_FRACTIONS = [0.8, 0.74, 0.86, 0.68, 0.62, 0.9, 0.55];
+
+/** Where on its way the cross of each lossy edge stands: near the destination, on no other line or cross if that can be. */
+export function placeCrosses(ids: readonly string[], o: Obstacles): Map<string, Vec> {
+  const out = new Map<string, Vec>();
+  const taken: Rect[] = [];
+  for (const id of [...ids].sort()) {
+    const way = o.ways.get(id);
+    if (!way) continue;
+    const fits = CROSS_FRACTIONS.map((t) => along(way, t)).filter((p) => {
+      const box = around(p, CROSS, CROSS);
+      return !taken.some((t) => overlaps(box, t, 2)) && !o.rects.some((r) => overlaps(box, r));
+    });
+    const p = fits.find((v) => !hidesOther(around(v, CROSS, CROSS), id, o.ways)) ?? fits[0] ?? along(way, CROSS_FRACTIONS[0]!);
+    taken.push(around(p, CROSS, CROSS));
+    out.set(id, p);
+  }
+  return out;
+}
+
 /** `before` holds where labels were: each stays there while it still fits. */
-export function placeLabels(
-  wishes: readonly LabelWish[], ways: ReadonlyMap<string, Route>, obstacles: readonly Rect[], before: ReadonlyMap<string, number>,
-): { labels: PlacedLabel[]; fractions: Map<string, number> } {
+export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: ReadonlyMap<string, number>): { labels: PlacedLabel[]; fractions: Map<string, number> } {
   const labels: PlacedLabel[] = [];
   const fractions = new Map<string, number>();
   const taken: Rect[] = [];
   for (const wish of [...wishes].sort((a, b) => b.rank - a.rank || (a.id < b.id ? -1 : 1))) {
-    const way = ways.get(wish.id);
+    const way = o.ways.get(wish.id);
     if (!way) continue;
     const w = labelWidth(wish.text);
     const old = before.get(wish.id);
-    for (const t of old === undefined ? FRACTIONS : [old, ...FRACTIONS]) {
-      const p = along(way, t);
-      const box = { x: p.x - w / 2, y: p.y - LABEL_H / 2, w, h: LABEL_H };
-      if (obstacles.some((o) => overlaps(box, o, 3)) || taken.some((o) => overlaps(box, o, 2))) continue;
-      taken.push(box);
-      fractions.set(wish.id, t);
-      labels.push({ id: wish.id, text: wish.text, x: p.x, y: p.y, w });
-      break;
-    }
+    const fits = (old === undefined ? FRACTIONS : [old, ...FRACTIONS]).filter((t) => {
+      const box = around(along(way, t), w, LABEL_H);
+      return !o.rects.some((r) => overlaps(box, r, 3)) && !taken.some((r) => overlaps(box, r, 2));
+    });
+    const t = fits.find((f) => !hidesOther(around(along(way, f), w, LABEL_H - 4), wish.id, o.ways)) ?? (wish.must ? fits[0] : undefined);
+    if (t === undefined) continue;
+    const p = along(way, t);
+    taken.push(around(p, w, LABEL_H));
+    fractions.set(wish.id, t);
+    labels.push({ id: wish.id, text: wish.text, x: p.x, y: p.y, w });
   }
   return { labels, fractions };
 }

@@ -1,5 +1,6 @@
 import { CARD, GAP, GROUP_GAP, GROUP_HEAD, GROUP_PAD, PITCH, union, type Rect } from "./geometry.ts";
 import { layers, weights } from "./layers.ts";
+import { Untangler } from "./untangle.ts";
 
 /**
  * Where each card is. Groups stand in columns, callers left; the cards of a group stand in a grid. A layout remembers every
@@ -17,13 +18,13 @@ export interface LayoutEdge {
   dst: string;
 }
 
-interface Cell {
+export interface Cell {
   group: string;
   col: number;
   row: number;
 }
 
-interface GroupPlace {
+export interface GroupPlace {
   /** Column of groups, from the left. */
   column: number;
   y: number;
@@ -52,20 +53,31 @@ export interface Geometry {
 
 export const EMPTY_LAYOUT: Layout = { groups: new Map(), cells: new Map(), edges: new Map() };
 
-/** Cards in a group with `n` of them go in this many columns, for a map of the given width / height. */
-function gridColumns(n: number, aspect: number): number {
-  return Math.max(1, Math.round(Math.sqrt(n * Math.min(Math.max(aspect, 0.8), 2.6) * 0.4)));
+/** Room for the map, in its own units. */
+export interface View {
+  w: number;
+  h: number;
+}
+
+/** How wide a group's grid is for its height: all are tried. */
+const GRIDS = [0.35, 0.6, 1, 1.6];
+/** Loss of zoom that is worth it to have all calls between columns instead of within. */
+const SAME_COLUMN = 0.3;
+
+/** Cards in a group with `n` of them go in this many columns. */
+function gridColumns(n: number, grid: number): number {
+  return Math.max(1, Math.round(Math.sqrt(n * grid)));
 }
 
 const boxHeight = (rows: number): number => GROUP_HEAD + rows * CARD.h + Math.max(0, rows - 1) * GAP.y + GROUP_PAD;
 const boxWidth = (cols: number): number => 2 * GROUP_PAD + cols * CARD.w + Math.max(0, cols - 1) * GAP.x;
 
 /** Cards of one group to columns: by layer, none much longer than the others. */
-function spread(ids: readonly string[], edges: readonly LayoutEdge[], aspect: number): string[][] {
+function spread(ids: readonly string[], edges: readonly LayoutEdge[], grid: number): string[][] {
   const inside = new Set(ids);
   const w = weights(edges.filter((e) => inside.has(e.src) && inside.has(e.dst)).map((e) => [e.src, e.dst] as const));
   const layer = layers(ids, w);
-  const cols = gridColumns(ids.length, aspect);
+  const cols = gridColumns(ids.length, grid);
   const deepest = Math.max(0, ...layer.values());
   const rows = Math.ceil(ids.length / cols);
   const out: string[][] = Array.from({ length: cols }, () => []);
@@ -87,7 +99,7 @@ function spread(ids: readonly string[], edges: readonly LayoutEdge[], aspect: nu
 }
 
 interface Draft {
-  groups: Map<string, { column: number; cols: string[][] }>;
+  groups: ReadonlyMap<string, { cols: string[][] }>;
   /** Groups of each column from the top. */
   columns: string[][];
 }
@@ -102,75 +114,66 @@ function columnWidth(d: Draft, groups: readonly string[]): number {
   return Math.max(...groups.map((g) => boxWidth(d.groups.get(g)!.cols.length)));
 }
 
-/** Evens out columns until the map is about as wide for its height as the view is. */
-function balance(d: Draft, aspect: number): void {
-  for (let round = 0; round < 12; round++) {
-    const heights = d.columns.map((c) => columnHeight(d, c));
-    const tallest = heights.indexOf(Math.max(...heights));
-    const width = d.columns.reduce((s, c) => s + columnWidth(d, c) + GROUP_GAP.x, -GROUP_GAP.x);
-    const height = heights[tallest]!;
-    const column = d.columns[tallest]!;
-    if (width / height < aspect && column.length > 1) {
-      // The smallest group moves to a neighbour that has room, else to a new column of its own.
-      const g = [...column].sort((a, b) => heightOf(d, a) - heightOf(d, b))[0]!;
-      const room = [tallest - 1, tallest + 1].filter((i) => d.columns[i] && heights[i]! + GROUP_GAP.y + heightOf(d, g) < height);
-      const rest = column.filter((x) => x !== g);
-      d.columns[tallest] = rest;
-      if (room.length) d.columns[room[0]!]!.push(g);
-      else d.columns.splice(tallest + 1, 0, [g]);
-      continue;
-    }
-    if (width / height > aspect * 1.25 && d.columns.length > 2) {
-      // Two thin neighbours share a column where that makes the map less flat, not taller than it is wide.
-      const joint = (i: number): number => columnHeight(d, [...d.columns[i]!, ...d.columns[i + 1]!]);
-      let best = 0;
-      for (let i = 1; i < d.columns.length - 1; i++) if (joint(i) < joint(best)) best = i;
-      if (width / joint(best) < aspect * 0.75) return;
-      d.columns.splice(best, 2, [...d.columns[best]!, ...d.columns[best + 1]!]);
-      continue;
-    }
-    return;
-  }
+/** Up to so many groups every way to cut their sequence into columns is tried; above, cuts by a set height. */
+const CUT_ALL = 9;
+const CUT_HEIGHTS = [0.5, 0.75, 1, 1.3, 1.7, 2.3, 3.2];
+
+/** Ways to cut the groups, which are in the order of their layers, into columns. */
+function cuts(seq: readonly string[], height: (g: string) => number, view: View): string[][][] {
+  const cutAt = (here: (i: number) => boolean): string[][] => {
+    const out: string[][] = [];
+    seq.forEach((g, i) => (i === 0 || here(i) ? out.push([g]) : out.at(-1)!.push(g)));
+    return out;
+  };
+  if (seq.length <= CUT_ALL) return Array.from({ length: 2 ** (seq.length - 1) }, (_, mask) => cutAt((i) => (mask >> (i - 1)) % 2 === 1));
+  return CUT_HEIGHTS.map((f) => {
+    let h = 0;
+    return cutAt((i) => {
+      if (i === 1) h = height(seq[0]!);
+      h += GROUP_GAP.y + height(seq[i]!);
+      const over = h > view.h * f;
+      if (over) h = height(seq[i]!);
+      return over;
+    });
+  });
 }
 
-function draft(nodes: readonly LayoutNode[], edges: readonly LayoutEdge[], aspect: number): Draft {
+interface Candidate {
+  d: Draft;
+  zoom: number;
+  score: number;
+}
+
+/** Shapes that the map could have, the most promising first: shown large, few calls within a column of groups. */
+function candidates(nodes: readonly LayoutNode[], edges: readonly LayoutEdge[], view: View): Candidate[] {
   const members = new Map<string, string[]>();
   const groupOf = new Map<string, string>();
   for (const n of [...nodes].sort((a, b) => (a.id < b.id ? -1 : 1))) {
     members.set(n.group, [...(members.get(n.group) ?? []), n.id]);
     groupOf.set(n.id, n.group);
   }
-  const d: Draft = { groups: new Map(), columns: [] };
-  for (const [g, ids] of members) d.groups.set(g, { column: 0, cols: spread(ids, edges, aspect) });
-  const between = edges.map((e) => [groupOf.get(e.src) ?? "", groupOf.get(e.dst) ?? ""] as const);
-  const layer = layers([...members.keys()], weights(between));
-  for (const g of members.keys()) {
-    const l = Math.max(0, layer.get(g)!);
-    (d.columns[l] ??= []).push(g);
-  }
-  d.columns = [...d.columns].filter((c) => c?.length);
-  balance(d, aspect);
-  return d;
-}
-
-/** Rows (increasing) for cards in their order, least far from where each wants to be. */
-function assignRows(want: readonly number[], rows: number): number[] {
-  const n = want.length;
-  const cost: number[][] = Array.from({ length: n + 1 }, () => new Array<number>(rows + 1).fill(Infinity));
-  cost[0]!.fill(0);
-  for (let i = 1; i <= n; i++)
-    for (let r = i; r <= rows; r++) cost[i]![r] = Math.min(cost[i]![r - 1]!, cost[i - 1]![r - 1]! + Math.abs(want[i - 1]! - (r - 1)));
-  const out: number[] = [];
-  for (let i = n, r = rows; i > 0; r--)
-    if (cost[i]![r]! < cost[i]![r - 1]!) {
-      out.unshift(r - 1);
-      i--;
+  const between = weights(edges.map((e) => [groupOf.get(e.src) ?? "", groupOf.get(e.dst) ?? ""] as const));
+  const layer = layers([...members.keys()], between);
+  const seq = [...members.keys()].sort((a, b) => layer.get(a)! - layer.get(b)! || (a < b ? -1 : 1));
+  const found = new Map<string, Candidate>();
+  for (const grid of GRIDS) {
+    const groups = new Map([...members].map(([g, ids]) => [g, { cols: spread(ids, edges, grid) }]));
+    const height = (g: string): number => heightOf({ groups, columns: [] }, g);
+    for (const columns of cuts(seq, height, view)) {
+      const d: Draft = { groups, columns };
+      const zoom = zoomOf(d, view);
+      let inside = 0;
+      for (const c of columns) for (const a of c) for (const b of c) inside += between.get(a)?.get(b) ?? 0;
+      const score = zoom - (SAME_COLUMN * inside) / Math.max(1, edges.length);
+      const key = JSON.stringify(columns.map((c) => c.map((g) => [g, groups.get(g)!.cols.map((x) => x.length)])));
+      if (!found.has(key)) found.set(key, { d, zoom, score });
     }
-  return out;
+  }
+  return [...found.values()].sort((a, b) => b.score - a.score);
 }
 
-/** Stacks the groups of each column, columns centred on each other. */
-function stack(d: Draft, rowsOf: ReadonlyMap<string, number>): { groups: Map<string, GroupPlace>; cells: Map<string, Cell> } {
+/** Stacks the groups of each column; columns are centred on each other. */
+function stack(d: Draft, rowsOf: ReadonlyMap<string, number>): Placed {
   const heights = d.columns.map((c) => columnHeight(d, c));
   const tallest = Math.max(0, ...heights);
   const groups = new Map<string, GroupPlace>();
@@ -181,83 +184,69 @@ function stack(d: Draft, rowsOf: ReadonlyMap<string, number>): { groups: Map<str
     for (const g of column) {
       const { cols } = d.groups.get(g)!;
       groups.set(g, { column: i, y, cols: cols.length });
-      cols.forEach((ids, col) => ids.forEach((id) => cells.set(id, { group: g, col, row: rowsOf.get(id)! })));
+      cols.forEach((ids, col) => ids.forEach((id, i) => cells.set(id, { group: g, col, row: rowsOf.get(id) ?? i })));
       y += heightOf(d, g) + GROUP_GAP.y;
     }
   });
   return { groups, cells };
 }
 
+interface Placed {
+  groups: Map<string, GroupPlace>;
+  cells: Map<string, Cell>;
+}
+
 function centreY(groups: ReadonlyMap<string, GroupPlace>, c: Cell): number {
   return groups.get(c.group)!.y + GROUP_HEAD + c.row * PITCH.y + CARD.h / 2;
 }
 
-/** How bad the rows are: long vertical ways, and neighbours above each other with a card between. */
-function rowCost(edges: readonly LayoutEdge[], groups: ReadonlyMap<string, GroupPlace>, cells: ReadonlyMap<string, Cell>): number {
-  let cost = 0;
-  for (const e of edges) {
-    const a = cells.get(e.src);
-    const b = cells.get(e.dst);
-    if (!a || !b) continue;
-    cost += Math.abs(centreY(groups, a) - centreY(groups, b));
-    if (a.group === b.group && a.col === b.col && Math.abs(a.row - b.row) > 1) cost += PITCH.y;
-  }
-  return cost;
-}
-
-/** Lays out everything anew for a view of the given width / height. */
-export function arrange(nodes: readonly LayoutNode[], edges: readonly LayoutEdge[], aspect = 2): Layout {
-  if (!nodes.length) return EMPTY_LAYOUT;
-  const d = draft(nodes, edges, aspect);
-  const near = new Map<string, string[]>();
-  for (const e of edges) {
-    if (e.src === e.dst) continue;
-    near.set(e.src, [...(near.get(e.src) ?? []), e.dst]);
-    near.set(e.dst, [...(near.get(e.dst) ?? []), e.src]);
-  }
-  const rows = new Map<string, number>();
-  for (const { cols } of d.groups.values()) for (const c of cols) c.forEach((id, i) => rows.set(id, i));
-  let place = stack(d, rows);
-  let best = place;
-  let bestCost = rowCost(edges, place.groups, place.cells);
-  for (let round = 0; round < 8; round++) {
-    sweep(d, near, place, rows, round % 2 === 1);
-    place = stack(d, rows);
-    const cost = rowCost(edges, place.groups, place.cells);
-    if (cost < bestCost) [best, bestCost] = [place, cost];
-  }
-  return { ...best, edges: new Map(edges.map((e) => [e.id, e])) };
-}
-
-/** One pass that moves each card, and each group of a column, towards the mean height of its neighbours. */
-function sweep(d: Draft, near: ReadonlyMap<string, string[]>, place: ReturnType<typeof stack>, rows: Map<string, number>, backwards: boolean): void {
-  const wish = (id: string): number => {
-    const ys = (near.get(id) ?? []).map((o) => place.cells.get(o)).filter((c) => c !== undefined);
-    return ys.length ? ys.reduce((s, c) => s + centreY(place.groups, c), 0) / ys.length : centreY(place.groups, place.cells.get(id)!);
-  };
-  const columns = backwards ? [...d.columns].reverse() : d.columns;
-  for (const column of columns) {
-    const mean = (g: string): number => {
-      const ids = d.groups.get(g)!.cols.flat();
-      return ids.reduce((s, id) => s + wish(id), 0) / ids.length;
+/** Orders the groups of each column by the mean height of what they talk to. */
+function orderGroups(d: Draft, edges: readonly LayoutEdge[]): void {
+  for (let round = 0; round < 4; round++) {
+    const place = stack(d, new Map());
+    const sums = new Map<string, [number, number]>();
+    const note = (from: string, to: string): void => {
+      const [a, b] = [place.cells.get(from), place.cells.get(to)];
+      if (!a || !b || a.group === b.group) return;
+      const [s, n] = sums.get(a.group) ?? [0, 0];
+      sums.set(a.group, [s + centreY(place.groups, b), n + 1]);
     };
-    const means = new Map(column.map((g) => [g, mean(g)]));
-    column.sort((a, b) => means.get(a)! - means.get(b)!);
-    for (const g of column) {
-      const { cols } = d.groups.get(g)!;
-      const height = Math.max(...cols.map((c) => c.length));
-      for (const ids of cols) {
-        const wishes = new Map(ids.map((id) => [id, wish(id)]));
-        ids.sort((a, b) => wishes.get(a)! - wishes.get(b)! || (a < b ? -1 : 1));
-        const top = place.groups.get(g)!.y + GROUP_HEAD + CARD.h / 2;
-        const at = assignRows(ids.map((id) => (wishes.get(id)! - top) / PITCH.y), height);
-        ids.forEach((id, i) => {
-          rows.set(id, at[i]!);
-          place.cells.set(id, { ...place.cells.get(id)!, row: at[i]! });
-        });
-      }
+    for (const e of edges) {
+      note(e.src, e.dst);
+      note(e.dst, e.src);
     }
+    const mean = (g: string): number => {
+      const [s, n] = sums.get(g) ?? [0, 0];
+      return n ? s / n : place.groups.get(g)!.y;
+    };
+    for (const column of round % 2 ? [...d.columns].reverse() : d.columns) column.sort((a, b) => mean(a) - mean(b));
   }
+}
+
+/** Zoom at which a map of this size fits the view; more than 1 is of no use. */
+function zoomOf(d: Draft, view: View): number {
+  const width = d.columns.reduce((s, c) => s + columnWidth(d, c) + GROUP_GAP.x, -GROUP_GAP.x);
+  const height = Math.max(...d.columns.map((c) => columnHeight(d, c)));
+  return Math.min(1, view.w / width, view.h / height);
+}
+
+/** Lays out everything anew. Of several shapes it takes one that can be shown large and has short ways. */
+export function arrange(nodes: readonly LayoutNode[], edges: readonly LayoutEdge[], view: View = { w: 1300, h: 480 }): Layout {
+  if (!nodes.length) return EMPTY_LAYOUT;
+  // Many cards take long to untangle, and then the shape that shows them largest is the one that matters.
+  const promising = candidates(nodes, edges, view).slice(0, nodes.length > 40 ? 1 : 4);
+  let best: Placed | null = null;
+  let bestScore = -Infinity;
+  for (const { d: shape, zoom } of promising) {
+    const d = { ...shape, columns: shape.columns.map((c) => [...c]) };
+    orderGroups(d, edges);
+    const place = stack(d, new Map());
+    const tangle = new Untangler(place, edges);
+    tangle.run();
+    const score = zoom - 0.05 * (tangle.cost() / Math.max(1, edges.length));
+    if (score > bestScore) [best, bestScore] = [place, score];
+  }
+  return { ...best!, edges: new Map(edges.map((e) => [e.id, e])) };
 }
 
 /** Rows that a group has now. */

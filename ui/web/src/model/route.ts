@@ -1,4 +1,4 @@
-import { GROUP_HEAD, type Rect, type Vec } from "./geometry.ts";
+import { GROUP_HEAD, union, type Rect, type Vec } from "./geometry.ts";
 import type { Geometry, LayoutEdge } from "./layout.ts";
 
 /**
@@ -14,14 +14,16 @@ export interface Route {
   dir: Vec;
   /** Points on the way, close enough to place labels. */
   samples: readonly Vec[];
+  /** Around all samples. */
+  box: Rect;
 }
 
 type Side = "left" | "right" | "top" | "bottom";
 type Card = Rect & { column: number };
 
 /** Free air around a card that edges keep. */
-const CLEAR = 12;
-const LANE = 9;
+const CLEAR = 8;
+const LANE = 10;
 const ARROW = 8;
 
 interface Plan {
@@ -93,15 +95,22 @@ function ports(plans: readonly Plan[]): Map<string, Vec> {
   return at;
 }
 
+/** A detour of this much is taken rather than a gap without a free lane. */
+const FULL_GAP = 150;
+
+const isFull = (v: Interval, taken: readonly number[]): boolean => taken.filter((t) => t >= v.lo && t <= v.hi).length >= Math.floor((v.hi - v.lo - 4) / LANE) + 1;
+
 /** Heights at which the columns between two ends are crossed: the least climbing, off the lanes that are taken. */
 function crossings(from: Vec, to: Vec, between: readonly number[], free: readonly Interval[][], lanes: number[][]): number[] {
   const n = between.length;
-  const options = between.map((c, i) => {
+  const gaps = between.map((c) => free[c]!.filter((v) => v.hi - v.lo >= 8));
+  const options = gaps.map((list, i) => {
     const ideal = from.y + ((to.y - from.y) * (i + 1)) / (n + 1);
-    return free[c]!.filter((v) => v.hi - v.lo >= 8).map((v) => Math.min(Math.max(ideal, v.lo + 4), v.hi - 4));
+    return list.map((v) => Math.min(Math.max(ideal, v.lo + 4), v.hi - 4));
   });
+  const full = gaps.map((list, i) => list.map((v) => (isFull(v, lanes[between[i]!] ?? []) ? FULL_GAP : 0)));
   // Shortest way over the options of each column.
-  let cost = options[0]!.map((y) => Math.abs(y - from.y));
+  let cost = options[0]!.map((y, j) => Math.abs(y - from.y) + full[0]![j]!);
   const back: number[][] = [];
   for (let i = 1; i < n; i++) {
     const prev = options[i - 1]!;
@@ -110,7 +119,7 @@ function crossings(from: Vec, to: Vec, between: readonly number[], free: readonl
       for (let k = 1; k < prev.length; k++) if (cost[k]! + Math.abs(y - prev[k]!) < cost[best]! + Math.abs(y - prev[best]!)) best = k;
       return best;
     });
-    cost = options[i]!.map((y, j) => cost[ways[j]!]! + Math.abs(y - prev[ways[j]!]!));
+    cost = options[i]!.map((y, j) => cost[ways[j]!]! + Math.abs(y - prev[ways[j]!]!) + full[i]![j]!);
     back.push(ways);
   }
   cost = cost.map((c, j) => c + Math.abs(options[n - 1]![j]! - to.y));
@@ -123,15 +132,16 @@ function crossings(from: Vec, to: Vec, between: readonly number[], free: readonl
   return out;
 }
 
-/** The nearest height to `y` in its gap that keeps a distance from the edges that cross there already. */
+/** The nearest height to `y` in its gap that keeps a distance from the edges that cross there already; if it is full, the one farthest from them. */
 function lane(y: number, free: readonly Interval[], taken: number[]): number {
   const gap = free.find((v) => y >= v.lo && y <= v.hi)!;
+  const apart = (c: number): number => taken.reduce((d, t) => Math.min(d, Math.abs(t - c)), Infinity);
   let best = y;
-  for (let k = 0; k < 14; k++) {
-    const c = y + (k % 2 ? -1 : 1) * Math.ceil(k / 2) * LANE;
-    if (c < gap.lo + 2 || c > gap.hi - 2 || taken.some((t) => Math.abs(t - c) < LANE - 1)) continue;
-    best = c;
-    break;
+  for (let k = 0; k < 48; k++) {
+    const c = y + (k % 2 ? -1 : 1) * Math.ceil(k / 2) * (LANE / 4);
+    if (c < gap.lo + 2 || c > gap.hi - 2) continue;
+    if (apart(c) > apart(best) + 0.01) best = c;
+    if (apart(best) >= LANE - 1) break;
   }
   taken.push(best);
   return best;
@@ -171,6 +181,10 @@ class Pen {
     this.p = to;
   }
 
+  box(): Rect {
+    return union(this.samples.map((p) => ({ ...p, w: 0, h: 0 })));
+  }
+
   /** An S with level ends. */
   ease(to: Vec): void {
     if (Math.abs(to.y - this.p.y) < 0.5) return this.line(to);
@@ -187,7 +201,7 @@ function draw(p: Plan, from: Vec, to: Vec, g: Geometry, free: readonly Interval[
     const mid = (from.y + base.y) / 2;
     if (Math.abs(from.x - to.x) < 0.5) pen.line(base);
     else pen.curve({ x: from.x, y: mid }, { x: to.x, y: mid }, base);
-    return { d: pen.d, tip: to, dir, samples: pen.samples };
+    return { d: pen.d, tip: to, dir, samples: pen.samples, box: pen.box() };
   }
   if (p.out === p.in) {
     // Both ends at the right side: a bow in the gap beside the column.
@@ -196,7 +210,7 @@ function draw(p: Plan, from: Vec, to: Vec, g: Geometry, free: readonly Interval[
     const bow = Math.min((26 + Math.abs(to.y - from.y) * 0.12) / 0.75, room / 0.75);
     const base = { x: to.x + ARROW, y: to.y };
     pen.curve({ x: from.x + bow, y: from.y }, { x: base.x + bow, y: to.y }, base);
-    return { d: pen.d, tip: to, dir: { x: -1, y: 0 }, samples: pen.samples };
+    return { d: pen.d, tip: to, dir: { x: -1, y: 0 }, samples: pen.samples, box: pen.box() };
   }
   const right = p.out === "right" ? 1 : -1;
   const between: number[] = [];
@@ -208,7 +222,7 @@ function draw(p: Plan, from: Vec, to: Vec, g: Geometry, free: readonly Interval[
       pen.line({ x: right > 0 ? c.x1 + 2 : c.x0 - 2, y });
     });
   pen.ease({ x: to.x - right * ARROW, y: to.y });
-  return { d: pen.d, tip: to, dir: { x: right, y: 0 }, samples: pen.samples };
+  return { d: pen.d, tip: to, dir: { x: right, y: 0 }, samples: pen.samples, box: pen.box() };
 }
 
 /** Ways of all edges between placed cards. A workload's traffic to itself has none: its card says it. */

@@ -31,6 +31,8 @@ export function bars(buckets: readonly Bucket[], from: number, to: number, max: 
     bar.errors += b.errors;
     bar.drops += b.drops;
   }
+  // The first step may begin before the span, where no data are.
+  if (out.length > 1 && first < from && out[0]!.forwarded + out[0]!.errors + out[0]!.drops === 0) out.shift();
   return out;
 }
 
@@ -57,14 +59,22 @@ export function dragRange(a: number, b: number, from: number, to: number): { fro
   return { from: start, to: Math.max(end, start + MIN_RANGE) };
 }
 
-/** Totals over the bars that lie in [from, to). */
-export function totals(list: readonly Bar[], from = -Infinity, to = Infinity): { forwarded: number; errors: number; drops: number } {
-  const t = { forwarded: 0, errors: 0, drops: 0 };
-  for (const b of list) {
-    if (b.from < from || b.to > to) continue;
-    t.forwarded += b.forwarded;
-    t.errors += b.errors;
-    t.drops += b.drops;
+export interface Totals {
+  forwarded: number;
+  errors: number;
+  drops: number;
+}
+
+/** Events in [from, to). Of a bucket that lies there in part, that part; `now` is where the last bucket's filling ends. */
+export function totals(buckets: readonly Bucket[], from: number, to: number, now: number): Totals {
+  const t: Totals = { forwarded: 0, errors: 0, drops: 0 };
+  for (const b of buckets) {
+    const end = Math.min(b.time + b.width, Math.max(now, b.time + 1));
+    const part = (Math.min(to, end) - Math.max(from, b.time)) / (end - b.time);
+    if (part <= 0) continue;
+    t.forwarded += b.forwarded * part;
+    t.errors += b.errors * part;
+    t.drops += b.drops * part;
   }
   return t;
 }

@@ -8,6 +8,8 @@ export interface GraphViewProps {
   /** What is looked at; a change may move cards, a change of data may not. */
   subject: string;
   selection: Selection;
+  /** Size of the picture in pixels, never 0. */
+  room: { w: number; h: number };
   width: WidthBy;
   onSelect: (s: Selection) => void;
   /** Called with the picture's controls when it is there. */

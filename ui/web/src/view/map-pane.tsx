@@ -8,7 +8,7 @@ import { edgeRate, errorPct, NOTABLE_ERRORS } from "../model/verdict.ts";
 import { connection, failure, go, isLive, live, loading, retry, select, setFilter, snapshot, status, subject, view } from "../state.ts";
 import type { GraphHandle } from "./graph-view.ts";
 import { FitIcon, MinusIcon, PlusIcon, TidyIcon } from "./icons.tsx";
-import { Notice } from "./parts.tsx";
+import { Notice, useSize } from "./parts.tsx";
 import { SvgView } from "./svg-view.tsx";
 
 const WIDTH_NAME: Record<WidthBy, string> = { requests: "requests", bytes: "bytes", connections: "connections" };
@@ -219,6 +219,16 @@ export function Failed({ what }: { what: string }): JSX.Element {
   );
 }
 
+function Picture({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | null } }): JSX.Element {
+  const [ref, room] = useSize<HTMLDivElement>();
+  return (
+    <div class="picture" ref={ref}>
+      {room.w > 0 && room.h > 0 && <SvgView snapshot={s} subject={subject.value} selection={view.value.selection} width={view.value.width} room={room} onSelect={select} handle={(h) => (handle.current = h)} />}
+      <Legend />
+    </div>
+  );
+}
+
 export function MapPane(): JSX.Element {
   const handle = useRef<GraphHandle | null>(null);
   const s = snapshot.value;
@@ -231,10 +241,7 @@ export function MapPane(): JSX.Element {
       {view.value.table ? (
         <MapTable s={s} />
       ) : (
-        <>
-          <SvgView snapshot={s} subject={subject.value} selection={view.value.selection} width={view.value.width} onSelect={select} handle={(h) => (handle.current = h)} />
-          <Legend />
-        </>
+        <Picture s={s} handle={handle} />
       )}
     </section>
   );

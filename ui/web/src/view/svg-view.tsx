@@ -2,10 +2,10 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, millis, percent, plural, rate } from "../model/format.ts";
 import { GROUP_HEAD, type Rect, type Vec } from "../model/geometry.ts";
-import { LABEL_H, placeLabels, type PlacedLabel } from "../model/labels.ts";
-import { geometry, type Geometry } from "../model/layout.ts";
-import { Placer } from "../model/placer.ts";
-import { along, routes, type Route } from "../model/route.ts";
+import { LABEL_H, placeCrosses, placeLabels, type PlacedLabel } from "../model/labels.ts";
+import { geometry, type Geometry, type View } from "../model/layout.ts";
+import { boxName, Placer } from "../model/placer.ts";
+import { routes, type Route } from "../model/route.ts";
 import type { Edge, Node, Snapshot } from "../model/types.ts";
 import { edgeLabel, edgeRate, edgeWidth, errorPct, hasTraffic, labelRank, NOTABLE_ERRORS, ofNode, TONE } from "../model/verdict.ts";
 import type { WidthBy } from "../model/url.ts";
@@ -13,16 +13,23 @@ import type { GraphView, GraphViewProps } from "./graph-view.ts";
 import { useViewport } from "./viewport.ts";
 
 const INSET = { top: 16, right: 20, bottom: 44, left: 20 };
-/** Where a drop's cross stands on its edge: near the destination, for a drop is seen on the way there. */
-const LOSS_AT = 0.8;
 
-function Card(p: { node: Node; at: Rect; state: string; onSelect: () => void; onHover: (on: boolean) => void; onKey: (e: KeyboardEvent) => void; tab: boolean }): JSX.Element {
+/** What a card says: what it serves; for one that only calls, its calls. */
+function figuresOf(n: Node, calls: readonly Edge[]): { name: string; rate: number; p95: number; errorPct: number } {
+  if (n.rate > 0 || !calls.length) return { name: n.rateUnit === "conn/s" ? "conns" : "rate", rate: n.rate, p95: n.p95, errorPct: n.errorPct };
+  const requests = calls.reduce((s, e) => s + e.requests, 0);
+  const errors = calls.reduce((s, e) => s + e.errors, 0);
+  return { name: "calls", rate: calls.reduce((s, e) => s + edgeRate(e), 0), p95: Math.max(-1, ...calls.map((e) => e.p95)), errorPct: requests > 0 ? (errors / requests) * 100 : -1 };
+}
+
+function Card(p: { node: Node; calls: readonly Edge[]; at: Rect; state: string; onSelect: () => void; onHover: (on: boolean) => void; onKey: (e: KeyboardEvent) => void; tab: boolean }): JSX.Element {
   const n = p.node;
   const tone = ofNode(n);
-  const words = `${n.name}, ${n.kind} in ${n.group}: ${rate(n.rate)}, p95 ${millis(n.p95)}, errors ${percent(n.errorPct)}${n.drops > 0 ? `, ${rate(n.drops)} dropped` : ""}`;
+  const f = figuresOf(n, p.calls);
+  const words = `${n.name}, ${n.kind} in ${n.group}: ${f.name} ${rate(f.rate)}, p95 ${millis(f.p95)}, errors ${percent(f.errorPct)}${n.drops > 0 ? `, ${rate(n.drops)} dropped` : ""}`;
   return (
     <button
-      type="button" class={`card ${tone} ${p.state}`} style={{ transform: `translate(${p.at.x}px,${p.at.y}px)` }} data-id={n.id} tabIndex={p.tab ? 0 : -1}
+      type="button" class={`card ${tone === "error" ? "failing" : ""} ${p.state}`} style={{ transform: `translate(${p.at.x}px,${p.at.y}px)` }} data-id={n.id} tabIndex={p.tab ? 0 : -1}
       aria-label={words} aria-pressed={p.state.includes("selected")} onClick={p.onSelect} onKeyDown={p.onKey}
       onPointerEnter={() => p.onHover(true)} onPointerLeave={() => p.onHover(false)} onFocus={() => p.onHover(true)} onBlur={() => p.onHover(false)}
     >
@@ -32,16 +39,16 @@ function Card(p: { node: Node; at: Rect; state: string; onSelect: () => void; on
       </span>
       <span class="card-figures">
         <span>
-          <i>{n.rateUnit === "conn/s" ? "conns" : "rate"}</i>
-          {rate(n.rate)}
+          <i>{f.name}</i>
+          {rate(f.rate)}
         </span>
         <span>
           <i>p95</i>
-          {millis(n.p95)}
+          {millis(f.p95)}
         </span>
-        <span class={tone === "error" ? "error" : ""}>
+        <span class={f.errorPct >= NOTABLE_ERRORS ? "error" : ""}>
           <i>errors</i>
-          {percent(n.errorPct)}
+          {percent(f.errorPct)}
         </span>
       </span>
       {n.drops > 0 && (
@@ -69,13 +76,12 @@ function edgeWords(e: Edge): string {
   return `${e.src} to ${e.dst}: ${e.protocols}, ${rate(edgeRate(e))}, ${bytes(e.bytes)}/s${pct > 0 ? `, ${percent(pct)} failed` : ""}${e.drops > 0 ? `, ${rate(e.drops)} dropped: ${e.dropReason ?? "unknown reason"}` : ""}`;
 }
 
-function EdgeLine(p: { edge: Edge; route: Route; width: WidthBy; state: string; onSelect: () => void; onHover: (on: boolean) => void }): JSX.Element {
+function EdgeLine(p: { edge: Edge; route: Route; cross: Vec | undefined; width: WidthBy; state: string; onSelect: () => void; onHover: (on: boolean) => void }): JSX.Element {
   const e = p.edge;
   const lost = e.drops > 0;
   const flows = hasTraffic(e) || !lost;
   const w = flows ? edgeWidth(e, p.width) : 1.75;
   const tone = lost && !flows ? "drop" : e.verdict === "dropped" ? (errorPct(e) >= NOTABLE_ERRORS ? "error" : "ok") : TONE[e.verdict];
-  const cross = lost ? along(p.route, LOSS_AT) : null;
   return (
     <g class={`edge ${tone} ${p.state}`} data-id={e.id} onClick={(ev) => (ev.stopPropagation(), p.onSelect())} onPointerEnter={() => p.onHover(true)} onPointerLeave={() => p.onHover(false)}>
       <title>{edgeWords(e)}</title>
@@ -83,8 +89,8 @@ function EdgeLine(p: { edge: Edge; route: Route; width: WidthBy; state: string; 
       <path class="line" d={p.route.d} stroke-width={w} />
       {lost && flows && <path class="lost" d={p.route.d} />}
       <polygon class="head" points={arrowHead(p.route.tip, p.route.dir, w)} />
-      {cross && (
-        <g class="cross" transform={`translate(${cross.x.toFixed(1)} ${cross.y.toFixed(1)})`}>
+      {lost && p.cross && (
+        <g class="cross" transform={`translate(${p.cross.x.toFixed(1)} ${p.cross.y.toFixed(1)})`}>
           <circle r="7.5" />
           <path d="M-2.8-2.8 2.8 2.8M2.8-2.8-2.8 2.8" />
         </g>
@@ -106,31 +112,43 @@ function Labels({ list, tones, dim }: { list: readonly PlacedLabel[]; tones: Rea
   );
 }
 
+/** The mark of drops at the corner of a card. */
+const BADGE = { w: 76, h: 18 } as const;
+
+interface Scene {
+  geo: Geometry;
+  ways: ReadonlyMap<string, Route>;
+  crosses: ReadonlyMap<string, Vec>;
+  labels: readonly PlacedLabel[];
+}
+
 /** Places, ways and labels, recomputed only when what they depend on changed. */
-function useScene(p: GraphViewProps, aspect: () => number, touched: () => boolean, version: number): { geo: Geometry; ways: Map<string, Route>; labels: PlacedLabel[] } {
-  const layout = placer.update(p.subject, p.snapshot, aspect(), touched());
+function useScene(p: GraphViewProps, room: () => View, touched: () => boolean, version: number): Scene {
+  const layout = placer.update(p.subject, p.snapshot, room(), touched());
   const { geo, ways } = useMemo(() => {
     const g = geometry(layout);
     return { geo: g, ways: routes(g, layout.edges.values()) };
   }, [layout, version]);
   const before = useRef(new Map<string, number>());
-  const labels = useMemo(() => {
+  const texts = useMemo(() => {
     const edges = p.snapshot.edges ?? [];
     const seen = new Set((p.snapshot.nodes ?? []).map((n) => n.id));
-    const obstacles: Rect[] = [...geo.cards].filter(([id]) => seen.has(id)).map(([, r]) => r);
-    for (const [name, g] of geo.groups) obstacles.push({ x: g.x, y: g.y, w: Math.min(g.w, name.length * 8 + 28), h: GROUP_HEAD - 10 });
-    for (const e of edges) {
-      const way = ways.get(e.id);
-      if (!way || !(e.drops > 0)) continue;
-      const c = along(way, LOSS_AT);
-      obstacles.push({ x: c.x - 9, y: c.y - 9, w: 18, h: 18 });
+    const rects: Rect[] = [...geo.cards].filter(([id]) => seen.has(id)).map(([, r]) => r);
+    for (const [name, g] of geo.groups) rects.push({ x: g.x, y: g.y, w: Math.min(g.w, boxName(name).length * 8 + 28), h: GROUP_HEAD - 8 });
+    for (const n of p.snapshot.nodes ?? []) {
+      const c = geo.cards.get(n.id);
+      if (c && n.drops > 0) rects.push({ x: c.x + c.w - BADGE.w, y: c.y - BADGE.h / 2, ...BADGE });
     }
-    const wishes = edges.map((e) => ({ id: e.id, text: edgeLabel(e), rank: labelRank(e) })).filter((x) => x.text);
-    const placed = placeLabels(wishes, ways, obstacles, before.current);
+    const drawn = new Map(edges.flatMap((e) => (ways.has(e.id) ? [[e.id, ways.get(e.id)!] as const] : [])));
+    const lossy = edges.filter((e) => e.drops > 0).map((e) => e.id);
+    const crosses = placeCrosses(lossy, { rects, ways: drawn });
+    for (const c of crosses.values()) rects.push({ x: c.x - 9, y: c.y - 9, w: 18, h: 18 });
+    const wishes = edges.map((e) => ({ id: e.id, text: edgeLabel(e), rank: labelRank(e), must: e.drops > 0 })).filter((x) => x.text);
+    const placed = placeLabels(wishes, { rects, ways: drawn }, before.current);
     before.current = placed.fractions;
-    return placed.labels;
+    return { crosses, labels: placed.labels };
   }, [p.snapshot, geo, ways]);
-  return { geo, ways, labels };
+  return { geo, ways, ...texts };
 }
 
 /** The nearest card in the direction of an arrow key. */
@@ -168,12 +186,8 @@ export const SvgView: GraphView = (p) => {
   const [version, setVersion] = useState(0);
   const [hover, setHover] = useState<Hover>(null);
   const [focus, setFocus] = useState("");
-  const aspect = (): number => {
-    const el = box.current;
-    const [w, h] = [el?.clientWidth || innerWidth - 60, el?.clientHeight || innerHeight - 420];
-    return (w - INSET.left - INSET.right) / Math.max(120, h - INSET.top - INSET.bottom);
-  };
-  const { geo, ways, labels } = useScene(p, aspect, () => port.touched || p.selection !== null, version);
+  const room = (): View => ({ w: Math.max(200, p.room.w - INSET.left - INSET.right), h: Math.max(120, p.room.h - INSET.top - INSET.bottom) });
+  const { geo, ways, crosses, labels } = useScene(p, room, () => port.touched || p.selection !== null, version);
   const b = geo.bounds;
   const fit = (): void => port.fit(b, INSET);
   const latestFit = useRef(fit);
@@ -181,16 +195,11 @@ export const SvgView: GraphView = (p) => {
 
   useEffect(() => {
     if (!port.touched) fit();
-  }, [b.x, b.y, b.w, b.h, version]);
+  }, [b.x, b.y, b.w, b.h, version, p.room.w, p.room.h]);
   useEffect(() => latestFit.current(), [p.subject]);
-  useEffect(() => {
-    const o = new ResizeObserver(() => !port.touched && latestFit.current());
-    o.observe(box.current!);
-    return () => o.disconnect();
-  }, []);
   const arrange = useRef(() => {});
   arrange.current = () => {
-    placer.arrange(p.snapshot, aspect());
+    placer.arrange(p.snapshot, room());
     port.touched = false;
     setVersion((v) => v + 1);
   };
@@ -207,7 +216,9 @@ export const SvgView: GraphView = (p) => {
   const nodes = p.snapshot.nodes ?? [];
   const edges = p.snapshot.edges ?? [];
   const seen = new Set(nodes.map((n) => n.id));
-  const shownGroups = new Set(nodes.map((n) => n.group));
+  const shownGroups = new Set(nodes.map((n) => placer.layout.cells.get(n.id)?.group));
+  const calls = new Map<string, Edge[]>();
+  for (const e of edges) calls.set(e.src, [...(calls.get(e.src) ?? []), e]);
   const lit = focusOf(hover, p.snapshot);
   const state = (type: "node" | "edge", id: string): string => {
     const selected = p.selection?.type === type && p.selection.id === id ? "selected" : "";
@@ -246,19 +257,19 @@ export const SvgView: GraphView = (p) => {
       <div class="world" ref={world}>
         {[...geo.groups].filter(([g]) => shownGroups.has(g)).map(([g, r]) => (
           <div key={g} class="group" style={{ transform: `translate(${r.x}px,${r.y}px)`, width: `${r.w}px`, height: `${r.h}px` }}>
-            <span>{g}</span>
+            <span>{boxName(g)}</span>
           </div>
         ))}
         <svg class="edges" width="1" height="1" aria-hidden="true">
           {edges.map((e) => {
             const route = ways.get(e.id);
-            return route && <EdgeLine key={e.id} edge={e} route={route} width={p.width} state={state("edge", e.id)} onSelect={() => p.onSelect({ type: "edge", id: e.id })} onHover={hovering("edge", e.id)} />;
+            return route && <EdgeLine key={e.id} edge={e} route={route} cross={crosses.get(e.id)} width={p.width} state={state("edge", e.id)} onSelect={() => p.onSelect({ type: "edge", id: e.id })} onHover={hovering("edge", e.id)} />;
           })}
           <Labels list={labels} tones={tones} dim={(id) => lit !== null && !lit.edges.has(id)} />
         </svg>
         {nodes.map((n) => {
           const r = geo.cards.get(n.id);
-          return r && <Card key={n.id} node={n} at={r} state={state("node", n.id)} tab={n.id === tabId} onSelect={() => p.onSelect({ type: "node", id: n.id })} onHover={hovering("node", n.id)} onKey={cardKey(n.id)} />;
+          return r && <Card key={n.id} node={n} calls={calls.get(n.id) ?? []} at={r} state={state("node", n.id)} tab={n.id === tabId} onSelect={() => p.onSelect({ type: "node", id: n.id })} onHover={hovering("node", n.id)} onKey={cardKey(n.id)} />;
         })}
       </div>
     </div>

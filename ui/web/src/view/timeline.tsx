@@ -36,10 +36,10 @@ function Bars(p: { list: readonly Bar[]; width: number; from: number; to: number
   );
 }
 
-function Legend({ list }: { list: readonly Bar[] }): JSX.Element {
+function Legend(): JSX.Element {
   const s = span.value;
-  const r = view.value.range;
-  const within = r.mode === "last" ? totals(list) : totals(list, s.from - 2500, s.to + 2500);
+  const t = timeline.value;
+  const within = totals(t.buckets, s.from, s.to, t.to);
   const all = within.forwarded + within.errors + within.drops;
   const seconds = Math.max(1, (s.to - s.from) / 1000);
   const ledger = live.value.ledger;
@@ -131,11 +131,12 @@ export function Timeline(): JSX.Element {
     : r.mode === "last" || !list.length ? null : { a: (s.from - from) / (to - from), b: (s.to - from) / (to - from) };
   const pct = (v: number): string => `${Math.min(100, Math.max(0, v * 100))}%`;
   const h = hover.value;
+  const sum = totals(t.buckets, t.from, t.to, t.to);
   return (
     <section class="timeline" aria-label="Timeline">
       <div class="timeline-plot">
         <div class="timeline-bars" ref={ref} onPointerDown={onDown} onPointerMove={onMove} onPointerUp={onUp} onPointerCancel={() => (drag.value = null)} onPointerLeave={() => (hover.value = null)} title={h ? undefined : "Drag to choose a range"}>
-          <svg width={w} height={HEIGHT} role="img" aria-label={`Events over time: ${plural(totals(list).drops, "drop")}, ${plural(totals(list).errors, "error")}`}>
+          <svg width={w} height={HEIGHT} role="img" aria-label={`Events over time: ${plural(sum.forwarded, "forwarded", "forwarded")}, ${plural(sum.errors, "error")}, ${plural(sum.drops, "drop")}`}>
             <line class="axis" x1="0" x2={w} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} />
             <Bars list={list} width={w} from={from} to={to} />
           </svg>
@@ -159,7 +160,7 @@ export function Timeline(): JSX.Element {
         </div>
       </div>
       <div class="timeline-side">
-        <Legend list={list} />
+        <Legend />
         <HistoryBar />
       </div>
     </section>

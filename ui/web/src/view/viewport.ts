@@ -23,6 +23,7 @@ export class Viewport {
   private drag: { from: Vec; start: Vec; moved: boolean; id: number } | null = null;
   /** True once a person has moved it: then data no longer do. */
   touched = false;
+  private fitted = false;
   private box: HTMLElement | null = null;
   private world: HTMLElement | null = null;
 
@@ -47,14 +48,19 @@ export class Viewport {
     this.world.classList.toggle("far", k < FAR);
   }
 
-  moveBy(dx: number, dy: number): void {
+  private take(): void {
     this.touched = true;
+    this.world?.classList.remove("fitting");
+  }
+
+  moveBy(dx: number, dy: number): void {
+    this.take();
     this.at = { ...this.at, x: this.at.x + dx, y: this.at.y + dy };
     this.apply();
   }
 
   zoomAt(factor: number, p: Vec): void {
-    this.touched = true;
+    this.take();
     const k = Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, this.at.k * factor));
     const f = k / this.at.k;
     this.at = { x: p.x - (p.x - this.at.x) * f, y: p.y - (p.y - this.at.y) * f, k };
@@ -66,13 +72,16 @@ export class Viewport {
   }
 
   fit(bounds: Rect, inset: Inset): void {
-    if (!this.box || bounds.w <= 0) return;
+    if (!this.box || !this.world || bounds.w <= 0) return;
     const w = this.box.clientWidth - inset.left - inset.right;
     const h = this.box.clientHeight - inset.top - inset.bottom;
     if (w <= 0 || h <= 0) return;
     const k = Math.max(MIN_ZOOM, Math.min(FIT_ZOOM, w / bounds.w, h / bounds.h));
     this.at = { k, x: Math.round(inset.left + (w - bounds.w * k) / 2 - bounds.x * k), y: Math.round(inset.top + (h - bounds.h * k) / 2 - bounds.y * k) };
     this.touched = false;
+    // The first fit is a placement, not a movement.
+    this.world.classList.toggle("fitting", this.fitted);
+    this.fitted = true;
     this.apply();
   }
 
@@ -98,7 +107,7 @@ export class Viewport {
     if (!d.moved && Math.hypot(dx, dy) < DRAG_START) return;
     if (!d.moved) this.box?.setPointerCapture(e.pointerId);
     d.moved = true;
-    this.touched = true;
+    this.take();
     this.at = { ...this.at, x: d.start.x + dx, y: d.start.y + dy };
     this.apply();
   };
