@@ -23,6 +23,7 @@ import (
 // TestLab starts one lab and checks all that it promises while it runs, and that nothing is left of it.
 func TestLab(t *testing.T) {
 	needRoot(t)
+	keepSharedMemory(t)
 	dir := testDir(t)
 	l, stop := startLab(t, dir)
 	c := l.Client(t.Context())
@@ -321,7 +322,7 @@ func (r remains) check(t *testing.T, dir string) {
 			t.Errorf("process %d (%s) is left", p.PID, p.Name)
 		}
 	}
-	// Children of the pods' programs (PostgreSQL's) are on no record: the command line or the directory tells them.
+	// Children of the pods' programs (PostgreSQL's) are on no record: the directory tells them.
 	dirs, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, d := range dirs {
 		if cwd, err := os.Readlink(d); err == nil && strings.HasPrefix(cwd, workDir(dir, r.state.ID)) {
@@ -330,9 +331,22 @@ func (r remains) check(t *testing.T, dir string) {
 	}
 }
 
+// keepSharedMemory checks at the end of t that PostgreSQL left nothing in the host's /dev/shm.
+func keepSharedMemory(t *testing.T) {
+	const files = "/dev/shm/PostgreSQL.*"
+	before, _ := filepath.Glob(files)
+	t.Cleanup(func() {
+		after, _ := filepath.Glob(files)
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("shared memory: %s", diff)
+		}
+	})
+}
+
 // TestKilledLab kills a lab without warning: its programs die with it, and the next start removes the rest.
 func TestKilledLab(t *testing.T) {
 	needRoot(t)
+	keepSharedMemory(t)
 	dir := testDir(t)
 	exe, err := os.Executable()
 	if err != nil {
@@ -381,6 +395,7 @@ func TestKilledLab(t *testing.T) {
 // TestCancelWhileStarting cancels at moments in which the lab is half made.
 func TestCancelWhileStarting(t *testing.T) {
 	needRoot(t)
+	keepSharedMemory(t)
 	dir := testDir(t)
 	for _, after := range []time.Duration{0, 20 * time.Millisecond, 300 * time.Millisecond, 1500 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {

@@ -44,6 +44,9 @@ func findTools() (*tools, error) {
 		*p.path = path
 	}
 	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // Debian keeps versions beside each other, outside of PATH
+	if path, err := exec.LookPath("initdb"); err == nil && len(dirs) == 0 {
+		dirs = []string{path}
+	}
 	u, err := user.Lookup("postgres")
 	if len(dirs) == 0 || err != nil {
 		missing, packages = append(missing, "PostgreSQL"), append(packages, "postgresql")
