@@ -90,6 +90,7 @@ func TestTCPPortReuse(t *testing.T) {
 
 // Who is the initiator where no SYN was seen.
 func TestInitiator(t *testing.T) {
+	r := newRig(t, nil)
 	for _, c := range []struct {
 		name   string
 		packet []byte
@@ -105,8 +106,7 @@ func TestInitiator(t *testing.T) {
 		{"same address, two ports", datagram(t, server4, server4, 9000, 8000, ""), "10.0.0.1:9000 > 10.0.0.1:8000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, nil).in(c.packet)
-			got := describe(r.records())
+			got := describe(r.forget().in(c.packet).records())
 			if len(got) != 1 || !strings.HasPrefix(got[0], "NEW "+c.want+" ") {
 				t.Errorf("got %q, want NEW of %s", got, c.want)
 			}

@@ -35,6 +35,7 @@ func TestParse(t *testing.T) {
 	vlan := func(t layers.EthernetType) *layers.Dot1Q { return &layers.Dot1Q{VLANIdentifier: 5, Type: t} }
 	options := ip4()
 	options.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}, {OptionType: 1}, {OptionType: 1}}
+	r := newRig(t, nil)
 	padded := append(packet(t, eth4, ip4(), udp()), make([]byte, 18)...)
 
 	for _, c := range []struct {
@@ -74,8 +75,7 @@ func TestParse(t *testing.T) {
 		{"gre", packet(t, eth4, ipv4(client4, server4, layers.IPProtocolGRE), raw("12345678")), "10.0.0.2:0 > 10.0.0.1:0 p47 in  packets 1+0 bytes 28+0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, nil).in(c.packet)
-			got := describe(r.records())
+			got := describe(r.forget().in(c.packet).records())
 			if len(got) != 1 || !strings.HasPrefix(got[0], "NEW "+c.want) {
 				t.Errorf("got %q\nwant NEW %q", got, c.want)
 			}
@@ -109,6 +109,7 @@ func TestParseMalformed(t *testing.T) {
 	eth4, eth6 := ethernet(layers.EthernetTypeIPv4), ethernet(layers.EthernetTypeIPv6)
 	tcp := segment(t, true, syn, 1, "data")
 	udp6 := datagram(t, client6, server6, 7000, 6000, "abcd")
+	r := newRig(t, nil)
 	for _, c := range []struct {
 		name   string
 		packet []byte
@@ -135,8 +136,10 @@ func TestParseMalformed(t *testing.T) {
 			&layers.Dot1Q{Type: layers.EthernetTypeDot1Q}, &layers.Dot1Q{Type: layers.EthernetTypeIPv4}, raw(string(tcp[14:])))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, nil).in(c.packet)
-			if packets, unparsed := r.stat(StatPackets), r.stat(StatUnparsed); packets != 1 || unparsed != 1 {
+			packets, unparsed := r.stat(StatPackets), r.stat(StatUnparsed)
+			r.in(c.packet)
+			packets, unparsed = r.stat(StatPackets)-packets, r.stat(StatUnparsed)-unparsed
+			if packets != 1 || unparsed != 1 {
 				t.Errorf("packets %d, unparsed %d, want 1 and 1; records %q", packets, unparsed, describe(r.records()))
 			}
 		})

@@ -148,6 +148,18 @@ func (r *rig) stat(s Stat) uint64 {
 	return sum
 }
 
+// forget empties the flow table and the ring.
+func (r *rig) forget() *rig {
+	r.t.Helper()
+	for k := range r.table() {
+		if err := r.Flows.Delete(k); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.records()
+	return r
+}
+
 // table returns the flow table.
 func (r *rig) table() map[FlowKey]FlowEntry {
 	r.t.Helper()
