@@ -44,7 +44,8 @@ export const getDetail = (kind: "node" | "edge", id: string, f: Filter, span: Sp
   get(kind, params(f, span, { id }), signal);
 export const getStatus = (signal?: AbortSignal): Promise<Status> => get("status", new URLSearchParams(), signal);
 
-export type Connection = { state: "idle" | "connecting" | "open" } | { state: "lost"; retryAt: number };
+/** What the stream is doing. `refused` is the server's word on a request that it can't answer. */
+export type Connection = { state: "idle" | "connecting" | "open" } | { state: "refused"; error: string } | { state: "lost"; retryAt: number };
 
 /** Ticks that may wait for a frame; a page in the background gets no frames. */
 const MAX_WAITING = 30;
@@ -96,17 +97,19 @@ export class Stream {
   }
 
   private open(): void {
-    this.onState({ state: "connecting" });
+    if (this.attempt === 0) this.onState({ state: "connecting" });
     const ws = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/ws`);
     this.ws = ws;
     ws.onopen = () => this.ask(ws);
     ws.onmessage = (m) => {
       if (ws !== this.ws) return;
-      this.attempt = 0;
-      this.onState({ state: "open" });
-      const tick = JSON.parse(String(m.data)) as Tick;
+      const said = JSON.parse(String(m.data)) as Tick | { error: string };
+      if ("error" in said) return this.onState({ state: "refused", error: said.error });
+      const tick = said;
       if (this.stale && !tick.reset) return;
       this.stale = false;
+      this.attempt = 0;
+      this.onState({ state: "open" });
       this.waiting.push(tick);
       if (this.waiting.length > MAX_WAITING) this.flush();
       else this.frame ||= requestAnimationFrame(() => this.flush());

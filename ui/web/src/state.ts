@@ -42,7 +42,8 @@ export const stream = new Stream(
     live.value = ticks.reduce(applyTick, live.value);
   },
   (c) => {
-    if (c.state !== connection.value.state || c.state === "lost") connection.value = c;
+    // Each tick says "open": only a change is told on.
+    if (JSON.stringify(c) !== JSON.stringify(connection.value)) connection.value = c;
   },
 );
 
@@ -71,7 +72,7 @@ export const isLive = computed(() => range.value.mode === "live");
 export const snapshot = computed(() => (isLive.value ? live.value.snapshot : stored.value.snapshot));
 export const rows = computed(() => (isLive.value ? live.value.flows : stored.value.flows));
 export const loading = computed(() => (isLive.value ? live.value.time === 0 : stored.value.loading && !stored.value.snapshot));
-export const failure = computed(() => (isLive.value ? "" : stored.value.error));
+export const failure = computed(() => (isLive.value ? (connection.value.state === "refused" ? connection.value.error : "") : stored.value.error));
 /** The span that the figures are taken over. */
 export const span = computed<Span>(() => {
   const r = range.value;
@@ -105,7 +106,8 @@ const words = (e: unknown): string => (e instanceof ApiError ? e.message : "Some
 const REFRESH = 15_000;
 const reload = signal(0);
 export const retry = (): void => {
-  reload.value++;
+  if (isLive.value) stream.subscribe(filter.value, view.value.range.mode === "live" ? view.value.range.window : 60);
+  else reload.value++;
 };
 
 /** The page about Parallax itself needs no flows. */

@@ -2,11 +2,12 @@ import { describe, expect, test } from "vitest";
 import * as fmt from "../src/model/format.ts";
 import { add, applySuggestion, complete, fromParams, isEmpty, merge, normalise, parseQuery, remove, toParams } from "../src/model/filter.ts";
 import { applyTick, backoff, EMPTY_LIVE, mergeBuckets, prepend } from "../src/model/live.ts";
+import { hops } from "../src/model/path.ts";
 import { sumDrops, sumNames } from "../src/model/summary.ts";
 import { bars, dragRange, niceStep, ticks, totals } from "../src/model/timeline.ts";
 import type { Bucket, Edge, Flow, Tick } from "../src/model/types.ts";
 import { decode, encode, initialState, type ViewState } from "../src/model/url.ts";
-import { edgeLabel, edgeWidth, ofFlow } from "../src/model/verdict.ts";
+import { edgeLabel, edgeTone, edgeWidth, isIdle, ofFlow } from "../src/model/verdict.ts";
 
 describe("format", () => {
   test.each([
@@ -16,7 +17,7 @@ describe("format", () => {
     [fmt.bytes(4200), "4.2 kB"], [fmt.bytes(74), "74 B"], [fmt.bytes(999_999), "1 MB"], [fmt.bytes(0), "0 B"], [fmt.byteRate(1.5e9), "1.5 GB/s"],
     [fmt.percent(3.84), "3.8%"], [fmt.percent(0), "0%"], [fmt.percent(100), "100%"], [fmt.percent(0.02), "<0.1%"], [fmt.percent(-1), "–"],
     [fmt.count(1284.4), "1,284"], [fmt.plural(1, "flow"), "1 flow"], [fmt.plural(2000, "flow"), "2,000 flows"],
-    [fmt.span(45_000), "45 s"], [fmt.span(900_000), "15 min"], [fmt.span(21_600_000), "6 h"], [fmt.span(3 * 86_400_000), "3 days"],
+    [fmt.span(45_000), "45 s"], [fmt.span(60_000), "1 min"], [fmt.span(100_000), "100 s"], [fmt.span(900_000), "15 min"], [fmt.span(21_600_000), "6 h"], [fmt.span(3 * 86_400_000), "3 days"],
   ])("%s is %s", (got, want) => expect(got).toBe(want));
 
   test("times of day have milliseconds from microseconds", () => {
@@ -176,11 +177,24 @@ describe("verdict", () => {
     [edge({ drops: 2, requests: 50, dropReason: "NO_SOCKET" }), "2/s dropped"],
     [edge({}), ""],
   ])("labels say the worst", (e, want) => expect(edgeLabel(e)).toBe(want));
+  test.each([
+    [edge({ requests: 1000, errors: 1, verdict: "error" }), "ok"],
+    [edge({ requests: 10, errors: 1, verdict: "error" }), "error"],
+    [edge({ drops: 2, flows: 1, verdict: "dropped" }), "drop"],
+    [edge({ drops: 2, flows: 100, verdict: "dropped" }), "ok"],
+    [edge({ flows: 1, verdict: "audit" }), "audit"],
+  ])("colour is for what matters", (e, want) => expect(edgeTone(e)).toBe(want));
+  test("silence is idle", () => expect([isIdle(edge({})), isIdle(edge({ bytes: 1 }))]).toEqual([true, false]));
   test("width grows with the rate, within bounds", () => {
     const w = [0, 1, 100, 1e9].map((r) => edgeWidth(edge({ requests: r }), "requests"));
     expect([...w].sort((a, b) => a - b)).toEqual(w);
     expect(w.at(-1)).toBeLessThanOrEqual(4.5);
   });
+});
+
+test("a path has the record's own observation once, in time order", () => {
+  const f = flow("1", 10, { node: "a", point: "from-endpoint", path: [{ node: "b", point: "to-endpoint", time: 30 }, { node: "a", point: "to-network", time: 20 }, { node: "a", point: "from-endpoint", time: 10 }] });
+  expect(hops(f).map((h) => h.point)).toEqual(["from-endpoint", "to-network", "to-endpoint"]);
 });
 
 describe("summary", () => {

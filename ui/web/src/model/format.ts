@@ -90,7 +90,7 @@ export function when(ms: number, now = Date.now()): string {
 /** A length of time in one unit: "45 s", "15 min", "6 h", "3 days". */
 export function span(ms: number): string {
   const s = Math.round(ms / 1000);
-  if (s < 120) return `${s} s`;
+  if (s < 120 && s !== 60) return `${s} s`;
   if (s < 7200) return `${Math.round(s / 60)} min`;
   if (s < 172_800) return trim((s / 3600).toFixed(1)) + " h";
   return `${Math.round(s / 86_400)} days`;

@@ -1,5 +1,5 @@
 import { rate } from "./format.ts";
-import type { Edge, EdgeVerdict, Flow, Node } from "./types.ts";
+import type { Edge, Flow, Node } from "./types.ts";
 import type { WidthBy } from "./url.ts";
 
 /** What became of traffic, as a class for colour and always with a sign and a word beside it. */
@@ -22,8 +22,6 @@ export function ofFlow(f: Flow): Said {
   return { tone: "ok", sign: "✓", word: f.verdict || "forwarded" };
 }
 
-export const TONE: Record<EdgeVerdict, Said["tone"]> = { forwarded: "ok", error: "error", dropped: "drop", audit: "audit" };
-
 /** Exchanges per second where the application protocol is known, else connections. */
 export function edgeRate(e: Edge): number {
   return e.requests > 0 ? e.requests : e.flows;
@@ -31,6 +29,18 @@ export function edgeRate(e: Edge): number {
 
 export function errorPct(e: Edge): number {
   return e.requests > 0 ? Math.min(100, (e.errors / e.requests) * 100) : -1;
+}
+
+/** Colour of an edge's traffic. A single failure among thousands of exchanges is in the figures, not in the colour. */
+export function edgeTone(e: Edge): Said["tone"] {
+  if (e.drops > 0 && !hasTraffic(e)) return "drop";
+  if (errorPct(e) >= NOTABLE_ERRORS) return "error";
+  return e.verdict === "audit" ? "audit" : "ok";
+}
+
+/** Seen a while ago, silent in the range that is shown. */
+export function isIdle(e: Edge): boolean {
+  return e.flows + e.requests + e.drops + e.bytes === 0;
 }
 
 /** Whether an edge also carries traffic that arrives. */

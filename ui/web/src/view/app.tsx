@@ -2,7 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import type { Page } from "../model/url.ts";
-import { connection, go, isLive, status, stream, view } from "../state.ts";
+import { connection, go, isLive, live, status, stream, view } from "../state.ts";
 import { Drawer } from "./drawer.tsx";
 import { FlowsTable } from "./flows-table.tsx";
 import { DnsIcon, DropsIcon, FlowsIcon, MapIcon, NodesIcon } from "./icons.tsx";
@@ -48,7 +48,7 @@ function Banner(): JSX.Element | null {
   const c = connection.value;
   const shown = useSignal(false);
   const left = useSignal(0);
-  const down = isLive.value && c.state !== "open" && c.state !== "idle";
+  const down = isLive.value && c.state === "lost";
   useEffect(() => {
     if (!down) {
       shown.value = false;
@@ -64,7 +64,7 @@ function Banner(): JSX.Element | null {
   if (down && shown.value)
     return (
       <div class="banner" role="alert">
-        <b>! Disconnected.</b> What is shown is the last that came. {left.value > 0 ? `Trying again in ${left.value} s.` : "Trying again…"}
+        <b>! Disconnected.</b> {live.value.time > 0 ? "What is shown is the last that came." : "The server does not answer."} {left.value > 0 ? `Trying again in ${left.value} s.` : "Trying again…"}
         <button type="button" class="button small" onClick={() => stream.retry()}>
           Try now
         </button>

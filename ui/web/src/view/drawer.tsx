@@ -120,7 +120,7 @@ function Slow({ flows }: { flows: readonly Flow[] | null }): JSX.Element | null 
 function Explanation({ id, scope, children }: { id: string; scope: Filter; children?: ComponentChildren }): JSX.Element {
   const x = detail.value?.id === id ? detail.value : null;
   const d = x?.detail;
-  const longest = [...(d?.slow ?? []), ...(d?.recent ?? [])].reduce<Flow | null>((best, f) => ((f.path?.length ?? 0) > (best?.path?.length ?? 1) ? f : best), null);
+  const longest = [...(d?.slow ?? []), ...(d?.recent ?? [])].reduce<Flow | null>((best, f) => ((f.path?.length ?? 0) > (best?.path?.length ?? 0) ? f : best), null);
   return (
     <>
       {x?.error && (
@@ -243,7 +243,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
         <Figure name="bytes" value={bytes(f.bytes)} />
         <Figure name="packets" value={count(f.packets)} />
       </div>
-      {(f.path?.length ?? 0) > 1 && (
+      {(f.path?.length ?? 0) > 0 && (
         <Section title="Path">
           <Path flow={f} />
         </Section>

@@ -206,9 +206,9 @@ function NothingSeen(): JSX.Element {
   );
 }
 
-export function Failed({ what }: { what: string }): JSX.Element {
+export function Failed(): JSX.Element {
   return (
-    <Notice title={`${what} can't be read`} sign="!" tone="drop">
+    <Notice title={isLive.value ? "The server refuses this view" : "History can't be read"} sign="!" tone="drop">
       <p>{failure.value}</p>
       <p class="button-row">
         <button type="button" class="button accent" onClick={retry}>
@@ -232,7 +232,7 @@ function Picture({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | 
 export function MapPane(): JSX.Element {
   const handle = useRef<GraphHandle | null>(null);
   const s = snapshot.value;
-  if (failure.value && !s) return <Failed what="History" />;
+  if (failure.value && (!s || isLive.value)) return <Failed />;
   if (!s || loading.value) return connection.value.state === "lost" && isLive.value ? <Notice title="Not connected" sign="!"><p>The map appears as soon as the server answers.</p></Notice> : <MapSkeleton />;
   if (!s.nodes?.length) return <NothingSeen />;
   return (

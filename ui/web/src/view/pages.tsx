@@ -23,7 +23,7 @@ function Ends({ e }: { e: Edge }): JSX.Element {
 
 function DropsSummary(): JSX.Element {
   const edges = (snapshot.value?.edges ?? []).filter((e) => e.drops > 0).sort((a, b) => b.drops - a.drops);
-  if (failure.value && !snapshot.value) return <Failed what="History" />;
+  if (failure.value && (!snapshot.value || isLive.value)) return <Failed />;
   if (loading.value) return <div class="drawer-skeleton" role="status" aria-label="Loading" />;
   if (!edges.length)
     return (
@@ -128,7 +128,7 @@ function DnsSummary(): JSX.Element {
   const edges = (snapshot.value?.edges ?? []).filter((e) => e.requests > 0).sort((a, b) => b.requests - a.requests);
   const servers = [...new Set(edges.map((e) => e.dst))].slice(0, MAX_SERVERS);
   const names = useNames(servers);
-  if (failure.value && !snapshot.value) return <Failed what="History" />;
+  if (failure.value && (!snapshot.value || isLive.value)) return <Failed />;
   if (loading.value) return <div class="drawer-skeleton" role="status" aria-label="Loading" />;
   if (!edges.length)
     return (
@@ -202,14 +202,14 @@ function DnsSummary(): JSX.Element {
 export const DropsPage = (): JSX.Element => (
   <>
     <Timeline />
-    <Split name="drops" top={<DropsSummary />} bottom={<FlowsTable title="Dropped" />} />
+    <Split name="drops" lower="58%" top={<DropsSummary />} bottom={<FlowsTable title="Dropped" />} />
   </>
 );
 
 export const DnsPage = (): JSX.Element => (
   <>
     <Timeline />
-    <Split name="dns" top={<DnsSummary />} bottom={<FlowsTable title="DNS exchanges" />} />
+    <Split name="dns" lower="50%" top={<DnsSummary />} bottom={<FlowsTable title="DNS exchanges" />} />
   </>
 );
 

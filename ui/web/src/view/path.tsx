@@ -1,18 +1,19 @@
 import type { JSX } from "preact";
 import { micros } from "../model/format.ts";
+import { hops } from "../model/path.ts";
 import type { Flow, Hop } from "../model/types.ts";
 
 /** The observation points that a flow passed, in order, with the time spent between them. */
 export function Path({ flow }: { flow: Flow }): JSX.Element {
-  const hops = [...(flow.path ?? [])].sort((a, b) => a.time - b.time);
+  const seen = hops(flow);
   const lost = flow.verdict === "dropped";
   return (
     <ol class="path">
-      {hops.map((h, i) => (
-        <li key={`${h.node}${h.point}${h.time}`} class={lost && i === hops.length - 1 ? "lost" : ""}>
-          {i > 0 && <span class="path-gap">{gap(hops[i - 1]!, h)}</span>}
+      {seen.map((h, i) => (
+        <li key={`${h.node}${h.point}${h.time}`} class={lost && i === seen.length - 1 ? "lost" : ""}>
+          {i > 0 && <span class="path-gap">{gap(seen[i - 1]!, h)}</span>}
           <span class="path-dot" aria-hidden="true">
-            {lost && i === hops.length - 1 ? "✕" : ""}
+            {lost && i === seen.length - 1 ? "✕" : ""}
           </span>
           <b>{h.point}</b>
           <span class="hint">{h.node}</span>

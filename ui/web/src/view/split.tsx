@@ -6,8 +6,8 @@ import { save, saved } from "../state.ts";
 const MIN = 120;
 const STEP = 24;
 
-/** Two panes with a bar between them that a pointer drags or arrow keys move. The lower pane's height is remembered. */
-export function Split(p: { name: string; top: ComponentChildren; bottom: ComponentChildren }): JSX.Element {
+/** Two panes with a bar between them that a pointer drags or arrow keys move. The lower pane's height, at first `lower`, is remembered. */
+export function Split(p: { name: string; lower?: string; top: ComponentChildren; bottom: ComponentChildren }): JSX.Element {
   const root = useRef<HTMLDivElement>(null);
   const height = useSignal(Number(saved("split." + p.name)) || 0);
   const set = (px: number): void => {
@@ -26,7 +26,7 @@ export function Split(p: { name: string; top: ComponentChildren; bottom: Compone
     set(now() + (e.key === "ArrowUp" ? STEP : -STEP));
   };
   return (
-    <div class="split" ref={root} style={height.value ? { "--lower": `${height.value}px` } : {}}>
+    <div class="split" ref={root} style={{ "--lower": height.value ? `${height.value}px` : (p.lower ?? "32%") }}>
       <div class="split-top">{p.top}</div>
       <div
         class="split-bar" role="separator" aria-orientation="horizontal" aria-label="Height of the table" aria-valuenow={height.value || undefined} tabIndex={0}

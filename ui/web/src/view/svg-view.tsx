@@ -7,7 +7,7 @@ import { geometry, type Geometry, type View } from "../model/layout.ts";
 import { boxName, Placer } from "../model/placer.ts";
 import { routes, type Route } from "../model/route.ts";
 import type { Edge, Node, Snapshot } from "../model/types.ts";
-import { edgeLabel, edgeRate, edgeWidth, errorPct, hasTraffic, labelRank, NOTABLE_ERRORS, ofNode, TONE } from "../model/verdict.ts";
+import { edgeLabel, edgeRate, edgeTone, edgeWidth, errorPct, hasTraffic, isIdle, labelRank, NOTABLE_ERRORS, ofNode } from "../model/verdict.ts";
 import type { WidthBy } from "../model/url.ts";
 import type { GraphView, GraphViewProps } from "./graph-view.ts";
 import { useViewport } from "./viewport.ts";
@@ -81,9 +81,8 @@ function EdgeLine(p: { edge: Edge; route: Route; cross: Vec | undefined; width: 
   const lost = e.drops > 0;
   const flows = hasTraffic(e) || !lost;
   const w = flows ? edgeWidth(e, p.width) : 1.75;
-  const tone = lost && !flows ? "drop" : e.verdict === "dropped" ? (errorPct(e) >= NOTABLE_ERRORS ? "error" : "ok") : TONE[e.verdict];
   return (
-    <g class={`edge ${tone} ${p.state}`} data-id={e.id} onClick={(ev) => (ev.stopPropagation(), p.onSelect())} onPointerEnter={() => p.onHover(true)} onPointerLeave={() => p.onHover(false)}>
+    <g class={`edge ${edgeTone(e)} ${isIdle(e) ? "idle" : ""} ${p.state}`} data-id={e.id} onClick={(ev) => (ev.stopPropagation(), p.onSelect())} onPointerEnter={() => p.onHover(true)} onPointerLeave={() => p.onHover(false)}>
       <title>{edgeWords(e)}</title>
       <path class="hit" d={p.route.d} />
       <path class="line" d={p.route.d} stroke-width={w} />
@@ -226,7 +225,7 @@ export const SvgView: GraphView = (p) => {
     return `${selected} ${dim}`.trim();
   };
   const hovering = (type: "node" | "edge", id: string) => (on: boolean): void => setHover((h) => (on ? { type, id } : h?.id === id ? null : h));
-  const tones = new Map(edges.map((e) => [e.id, e.drops > 0 ? "drop" : e.verdict === "audit" ? "audit" : errorPct(e) >= NOTABLE_ERRORS ? "error" : ""]));
+  const tones = new Map(edges.map((e) => [e.id, e.drops > 0 ? "drop" : edgeTone(e)]));
   const onKey = (e: KeyboardEvent): void => {
     const step: Record<string, [number, number]> = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
     if (e.key === "+" || e.key === "=") port.zoomBy(1.25);

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
-import { clock, count, plural, rate, span as spanWords, when } from "../model/format.ts";
+import { clock, count, plural, rate, UNKNOWN, span as spanWords, when } from "../model/format.ts";
 import { bars, dragRange, ticks, totals, type Bar } from "../model/timeline.ts";
 import { go, goLive, goRange, isLive, live, loading, span, timeline, view, widen } from "../state.ts";
 import { BackIcon, ForwardIcon, MinusIcon } from "./icons.tsx";
@@ -10,6 +10,8 @@ import { useSize } from "./parts.tsx";
 const HEIGHT = 48;
 /** Pixels of a bar with its gap. */
 const BAR = 8;
+/** Width of a time on the axis. */
+const AXIS_LABEL = 36;
 
 function Bars(p: { list: readonly Bar[]; width: number; from: number; to: number }): JSX.Element {
   const top = Math.max(1, ...p.list.map((b) => b.forwarded + b.errors + b.drops));
@@ -43,19 +45,20 @@ function Legend(): JSX.Element {
   const all = within.forwarded + within.errors + within.drops;
   const seconds = Math.max(1, (s.to - s.from) / 1000);
   const ledger = live.value.ledger;
+  const figure = (n: number): string => (s.to > 0 ? rate(n / seconds) : UNKNOWN);
   return (
     <dl class="timeline-legend">
       <div>
         <dt class="key ok">traffic</dt>
-        <dd>{rate(all / seconds)}</dd>
+        <dd>{figure(all)}</dd>
       </div>
       <div>
         <dt class="key error">errors</dt>
-        <dd>{rate(within.errors / seconds)}</dd>
+        <dd>{figure(within.errors)}</dd>
       </div>
       <div>
         <dt class="key drop">drops</dt>
-        <dd>{rate(within.drops / seconds)}</dd>
+        <dd>{figure(within.drops)}</dd>
       </div>
       {isLive.value && ledger && (
         <button type="button" class={`ledger ${ledger.exact ? "ok" : "error"}`} onClick={() => go({ page: "nodes", selection: null })} title="Every event is accounted for: produced = delivered + lost">
@@ -103,7 +106,7 @@ export function Timeline(): JSX.Element {
   const drag = useSignal<{ a: number; b: number } | null>(null);
   const hover = useSignal<Bar | null>(null);
   const t = timeline.value;
-  const list = useMemo(() => (w > 0 && t.to > t.from ? bars(t.buckets, t.from, t.to, w / BAR) : []), [t, w]);
+  const list = useMemo(() => (w > 0 && t.to > t.from && t.to > 0 && t.from > 0 ? bars(t.buckets, t.from, t.to, w / BAR) : []), [t, w]);
   const from = list[0]?.from ?? t.from;
   const to = list.at(-1)?.to ?? t.to;
   const fraction = (e: PointerEvent): number => {
@@ -152,7 +155,7 @@ export function Timeline(): JSX.Element {
           {!list.length && loading.value && <div class="skeleton-line" />}
         </div>
         <div class="timeline-axis" aria-hidden="true">
-          {list.length > 0 && ticks(from, to, w).map((m) => (
+          {list.length > 0 && ticks(from, to, w).filter((m) => ((m - from) / (to - from)) * w < w - AXIS_LABEL).map((m) => (
             <span key={m} style={{ left: pct((m - from) / (to - from)) }}>
               {clock(m, to - from < 300_000)}
             </span>

@@ -11,7 +11,7 @@ const LASTS = [3600, 6 * 3600, 24 * 3600];
 
 function rangeName(): string {
   const r = view.value.range;
-  if (r.mode === "live") return `Last ${spanWords(r.window * 1000).replace("60 s", "1 min")}`;
+  if (r.mode === "live") return `Last ${spanWords(r.window * 1000)}`;
   if (r.mode === "last") return `Last ${spanWords(r.seconds * 1000).replace("60 min", "1 h")}`;
   return `${when(r.from)} – ${when(r.to)}`;
 }
