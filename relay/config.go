@@ -13,8 +13,8 @@ import (
 type Config struct {
 	Listen   string        // address for collectors, 127.0.0.1:4246
 	Window   time.Duration // how long a flow waits for those of other nodes: 500 ms; 50 ms to 10 s
-	Waiting  int           // flows that may wait at once, 262,144: about 60 MiB
-	RingSize int           // flows kept for live queries, 65,536: about 16 MiB
+	Waiting  int           // flows that may wait at once, 262,144: about 150 MiB if as many do
+	RingSize int           // flows kept for live queries, 65,536: about 14 MiB
 }
 
 // Defaults of Config.
