@@ -439,9 +439,15 @@ static __noinline int send_payload(struct __sk_buff *skb, struct plx_flow *f, st
 		return 0;
 	if (len > plx_payload_max)
 		len = plx_payload_max;
-	if (len > PLX_PAYLOAD_CAP)
-		len = PLX_PAYLOAD_CAP;
-	if (len == 0 || bpf_skb_load_bytes(skb, f->net_off + s->pkt.payload_off, buf->data, len))
+	if (len == 0)
+		return 0;
+	/* Verifiers before Linux 6.8 do not learn from a comparison with zero that at least one byte is loaded. */
+	len--;
+	barrier_var(len);
+	if (len >= PLX_PAYLOAD_CAP)
+		len = PLX_PAYLOAD_CAP - 1;
+	len++;
+	if (bpf_skb_load_bytes(skb, f->net_off + s->pkt.payload_off, buf->data, len))
 		return 0;
 	buf->ev.hdr.type = PLX_EVENT_PAYLOAD;
 	buf->ev.hdr.version = PLX_EVENT_VERSION;
