@@ -123,10 +123,8 @@ func TestDelayAtAnyRate(t *testing.T) {
 			go func() {
 				for range n {
 					time.Sleep(time.Duration(float64(time.Second) / rate))
-					at := time.Now().UnixNano()
-					time.AfterFunc(150*time.Millisecond, func() {
-						f.send(t, flow.Flow{Time: at, Node: node, Kind: flow.KindDrop, Verdict: flow.VerdictDropped})
-					})
+					made := time.Now().Add(-150 * time.Millisecond).UnixNano()
+					f.send(t, flow.Flow{Time: made, Node: node, Kind: flow.KindDrop, Verdict: flow.VerdictDropped})
 				}
 			}()
 			for got := 0; got < n; {
