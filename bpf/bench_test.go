@@ -74,7 +74,7 @@ func TestVerifier(t *testing.T) {
 				t.Fatal(err)
 			}
 			n, ok := info.VerifiedInstructions()
-			if !ok || n > 50000 {
+			if !ok || n > 100000 {
 				t.Errorf("%s: %d instructions verified", name, n)
 			}
 			t.Logf("%s: %s", name, strings.ReplaceAll(strings.TrimSpace(p.VerifierLog), "\n", ", "))
