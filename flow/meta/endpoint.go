@@ -25,6 +25,9 @@ var unstable = map[string]bool{
 	"batch.kubernetes.io/controller-uid": true, "batch.kubernetes.io/job-completion-index": true,
 }
 
+// IdentityLabel reports whether Identity counts a label with this key.
+func IdentityLabel(key string) bool { return !unstable[key] }
+
 // Identity returns the numeric identity of what has these labels in this namespace: the same number on every node and
 // after every restart, in [256, 2^32). It is a hash (FNV-1a), so two label sets share one with a chance of n^2 / 2^33.
 // Labels that differ between the pods of one workload do not count.

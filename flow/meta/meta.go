@@ -5,6 +5,8 @@ package meta
 import (
 	"context"
 	"net/netip"
+
+	"github.com/parallax-flow/parallax/flow"
 )
 
 // Kind is the kind of an Object.
@@ -28,8 +30,16 @@ type Object struct {
 	Cluster      string
 	Labels       map[string]string
 	Addrs        []netip.Addr
+	Ports        []Port // of a pod: the named ports of its containers
 	HostNetwork  bool   // the addresses are the node's: they do not name the pod
 	NetNS        string // path of the network namespace where known (/run/netns/x, /proc/PID/ns/net), else empty
+}
+
+// Port is a named port of a pod's container.
+type Port struct {
+	Name   string
+	Number uint16
+	Proto  flow.Proto
 }
 
 // Key identifies an Object among all updates of one Source.
