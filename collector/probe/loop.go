@@ -20,7 +20,8 @@ type loop struct {
 func (l *loop) run(stopped <-chan error, cancel, detach func()) error {
 	err := l.read(stopped, cancel)
 	detach()
-	l.drain()
+	for !l.drain() {
+	}
 	if restErr := l.expire(true); err == nil {
 		err = restErr
 	}
@@ -31,13 +32,16 @@ func (l *loop) read(stopped <-chan error, cancel func()) error {
 	report := ticker{every: reportEvery, next: time.Now().Add(reportEvery)}
 	expire := ticker{every: l.sweep.every(), next: time.Now().Add(l.sweep.every())}
 	for {
-		l.drain()
+		wait := l.poll
+		if !l.drain() {
+			wait = 0
+		}
 		select {
 		case err := <-stopped:
 			return err
 		default:
 		}
-		err := l.ring.wait(l.poll)
+		err := l.ring.wait(wait)
 		if err == nil && report.due() {
 			err = l.sweep.reportIdle()
 			l.drain() // before what is left is taken
@@ -68,16 +72,19 @@ func (t *ticker) due() bool {
 	return true
 }
 
-// drain hands over all that is in the ring, and flushes even if that is nothing.
-func (l *loop) drain() {
-	for {
+// drain hands over what is in the ring, flushes even if that is nothing, and reports whether the ring was emptied. It
+// stops behind some batches, so that a reader that can only just keep up still gets to its other work.
+func (l *loop) drain() (empty bool) {
+	const batches = 64
+	for range batches {
 		n := l.ring.drain(batchRecords, l.record)
 		l.delivered.Add(uint64(n))
 		l.flush()
 		if n == 0 {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // expire hands over what the sweep takes from the flow table.

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,6 +89,28 @@ func TestRingStopsAtBusyRecord(t *testing.T) {
 	take()
 	if diff := cmp.Diff([]string{"first", "second", "third"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestDrainGivesWayToOtherWork(t *testing.T) {
+	m := newMemoryRing(1 << 16)
+	var delivered, swept atomic.Uint64
+	endless := true
+	l := &loop{ring: &m.ring, flush: func() {}, delivered: &delivered, swept: &swept, record: func(rec []byte) {
+		if endless { // writers are as fast as the reader
+			m.put([]byte("next"), 0)
+		}
+	}}
+	m.put([]byte("first"), 0)
+	if l.drain() {
+		t.Error("a ring that fills as fast as it is read was emptied")
+	}
+	endless = false
+	if !l.drain() {
+		t.Error("the ring was not emptied")
+	}
+	if n := delivered.Load(); n == 0 {
+		t.Error("nothing delivered")
 	}
 }
 

@@ -15,9 +15,10 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
-// sweep has the kernel report what silent connections have counted, and takes connections out of the flow table that have been idle for their timeout, and makes the CLOSE records of
-// what they had not yet reported. An entry is taken by one look-up-and-delete: no packet is counted twice, and none is
-// missed but for one that another CPU is counting in the very instant in which its connection's timeout strikes.
+// sweep has the kernel report what silent connections have counted. It takes connections out of the flow table that have
+// been idle for their timeout, and makes the CLOSE records of what they had not yet reported. An entry is taken by one
+// look-up-and-delete: no packet is counted twice, and none is missed but for one that another CPU is counting in the very
+// instant in which its connection's timeout strikes.
 type sweep struct {
 	flows  *ebpf.Map
 	idlers *link.Iter // runs plx_report_idle over flows
