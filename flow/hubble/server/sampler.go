@@ -1,14 +1,12 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/parallax-flow/parallax/flow"
-	"github.com/parallax-flow/parallax/flow/hubble"
 )
 
 const (
@@ -114,21 +112,4 @@ func (s *sampler) rate() float64 {
 	}
 	first, last := s.counts[0], s.counts[len(s.counts)-1]
 	return float64(last.next-first.next) / last.at.Sub(first.at).Seconds()
-}
-
-// nodes returns one ledger for each node, the one of its newest boot, by name.
-func (s *Server) nodes() []flow.NodeLedger {
-	newest := map[string]flow.NodeLedger{}
-	for _, l := range s.config.Ledger() {
-		name := hubble.NodeName(l.Node)
-		if was, found := newest[name]; !found || l.Connected && !was.Connected || l.Connected == was.Connected && l.Since > was.Since {
-			newest[name] = l
-		}
-	}
-	out := make([]flow.NodeLedger, 0, len(newest))
-	for _, l := range newest {
-		out = append(out, l)
-	}
-	slices.SortFunc(out, func(a, b flow.NodeLedger) int { return cmp.Compare(hubble.NodeName(a.Node), hubble.NodeName(b.Node)) })
-	return out
 }

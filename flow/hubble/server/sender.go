@@ -26,7 +26,7 @@ type sender struct {
 
 	ledger  func() []flow.NodeLedger
 	noticed time.Time
-	known   map[flow.Node]flow.NodeLedger
+	known   []flow.NodeLedger
 }
 
 // full reports whether the limit was reached.
@@ -68,26 +68,11 @@ func (o *sender) lostEvent(node string, source flowpb.LostEventSource, n uint64)
 }
 
 // nodeStatus says which nodes this stream hears of.
-func (o *sender) nodeStatus() error {
-	states := map[relaypb.NodeState][]string{}
-	for _, l := range o.ledger() {
-		states[state(l.Connected)] = append(states[state(l.Connected)], hubble.NodeName(l.Node))
-	}
-	return o.sendStates(states)
-}
-
-func state(connected bool) relaypb.NodeState {
-	if connected {
-		return relaypb.NodeState_NODE_CONNECTED
-	}
-	return relaypb.NodeState_NODE_UNAVAILABLE
-}
+func (o *sender) nodeStatus() error { return o.sendStates(states(o.ledger(), nil)) }
 
 func (o *sender) sendStates(states map[relaypb.NodeState][]string) error {
 	for _, s := range slices.Sorted(maps.Keys(states)) {
-		names := states[s]
-		slices.Sort(names)
-		event := &relaypb.NodeStatusEvent{StateChange: s, NodeNames: slices.Compact(names)}
+		event := &relaypb.NodeStatusEvent{StateChange: s, NodeNames: states[s]}
 		if err := o.stream.Send(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_NodeStatus{NodeStatus: event}, Time: timestamppb.Now()}); err != nil {
 			return err
 		}
@@ -97,41 +82,35 @@ func (o *sender) sendStates(states map[relaypb.NodeState][]string) error {
 
 // watch remembers how things are, so that notices tells what changed since.
 func (o *sender) watch() {
-	o.noticed, o.known = time.Now(), byNode(o.ledger())
-}
-
-func byNode(ledgers []flow.NodeLedger) map[flow.Node]flow.NodeLedger {
-	m := make(map[flow.Node]flow.NodeLedger, len(ledgers))
-	for _, l := range ledgers {
-		if l.Node != nil {
-			l.Lost = maps.Clone(l.Lost)
-			m[*l.Node] = l
-		}
+	o.noticed, o.known = time.Now(), slices.Clone(o.ledger())
+	for i := range o.known {
+		o.known[i].Lost = maps.Clone(o.known[i].Lost)
 	}
-	return m
 }
 
+// notices tells what changed since the last time, if that is noticeEvery ago.
 func (o *sender) notices() error {
 	if time.Since(o.noticed) < noticeEvery {
 		return nil
 	}
 	before := o.known
 	o.watch()
-	states := map[relaypb.NodeState][]string{}
-	for node, l := range o.known {
-		was, found := before[node]
-		if !found || was.Connected != l.Connected {
-			states[state(l.Connected)] = append(states[state(l.Connected)], hubble.NodeName(&node))
-		}
+	for _, l := range o.known {
+		was := slices.IndexFunc(before, func(b flow.NodeLedger) bool { return *b.Node == *l.Node })
 		for _, stage := range slices.Sorted(maps.Keys(l.Lost)) {
-			if n := l.Lost[stage]; n > was.Lost[stage] {
-				if err := o.lostEvent(hubble.NodeName(&node), lostSource(stage), n-was.Lost[stage]); err != nil {
-					return err
-				}
+			n := l.Lost[stage]
+			if was >= 0 {
+				n -= min(n, before[was].Lost[stage])
+			}
+			if n == 0 {
+				continue
+			}
+			if err := o.lostEvent(hubble.NodeName(l.Node), lostSource(stage), n); err != nil {
+				return err
 			}
 		}
 	}
-	return o.sendStates(states)
+	return o.sendStates(states(o.known, before))
 }
 
 func lostSource(stage string) flowpb.LostEventSource {

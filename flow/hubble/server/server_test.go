@@ -485,6 +485,7 @@ func TestNotices(t *testing.T) {
 	ledgers = []flow.NodeLedger{
 		{Node: n1, Lost: map[string]uint64{flow.StageKernelRing: 4, flow.StagePublish: 2}},
 		{Node: &flow.Node{Name: "n2", Boot: 3}, Connected: true},
+		{Node: &flow.Node{Name: "n2", Boot: 2}}, // of a former start of its collector
 	}
 	if err := o.notices(); err != nil || len(sent) != 0 {
 		t.Fatalf("too early: %v, %v", sent, err)

@@ -35,7 +35,7 @@ func (s *Server) ServerStatus(context.Context, *observerpb.ServerStatusRequest) 
 		UptimeNs: uint64(time.Since(s.start)), Version: s.config.Version, FlowsRate: s.sampler.rate(),
 	}
 	var connected uint32
-	for _, n := range s.nodes() {
+	for _, n := range byName(s.config.Ledger()) {
 		if n.Connected {
 			connected++
 		} else {
@@ -50,7 +50,7 @@ func (s *Server) ServerStatus(context.Context, *observerpb.ServerStatusRequest) 
 // GetNodes lists the nodes that are or were connected, by name.
 func (s *Server) GetNodes(context.Context, *observerpb.GetNodesRequest) (*observerpb.GetNodesResponse, error) {
 	response := &observerpb.GetNodesResponse{}
-	for _, n := range s.nodes() {
+	for _, n := range byName(s.config.Ledger()) {
 		node := &observerpb.Node{Name: hubble.NodeName(n.Node), Version: s.config.Version, State: state(n.Connected), SeenFlows: n.Produced, Tls: &observerpb.TLS{}}
 		if n.Connected && n.Since > 0 {
 			node.UptimeNs = uint64(max(time.Since(time.Unix(0, n.Since)), 0))
