@@ -1,0 +1,125 @@
+package observe
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+
+	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/hubble"
+)
+
+// view is a flow as a person reads it: from the initiator to the responder.
+type view struct {
+	flow    *flow.Flow
+	proto   *flowpb.Flow
+	foreign bool // made by another server than Parallax's: one packet
+}
+
+func newView(p *flowpb.Flow) (*view, error) {
+	f, err := hubble.FromProto(p)
+	if err != nil {
+		return nil, err
+	}
+	return &view{flow: f, proto: p, foreign: p.GetExtensions() == nil}, nil
+}
+
+func (v *view) time(layout string) string {
+	return time.Unix(0, v.flow.Time).Format(layout)
+}
+
+// arrow points against the flow where only one packet is shown and it was a reply.
+func (v *view) arrow() string {
+	if v.foreign && v.flow.Reply && v.flow.L7 == nil && v.flow.Drop == nil {
+		return "<-"
+	}
+	return "->"
+}
+
+// what says what happened.
+func (v *view) what() string {
+	if s := v.proto.GetSummary(); s != "" { //nolint:staticcheck // Hubble's own clients show it
+		return plain(s)
+	}
+	return plain(hubble.Summary(v.flow))
+}
+
+func (v *view) verdict() string {
+	return strings.ToUpper(v.flow.Verdict.String())
+}
+
+// failed reports whether the flow is bad news.
+func (v *view) failed() bool {
+	return v.flow.Drop != nil || v.flow.L7 != nil && v.flow.L7.Error
+}
+
+// kind is one word for why there is a record.
+func (v *view) kind() string {
+	if v.flow.L7 != nil {
+		return v.flow.L7.Protocol.String()
+	}
+	if v.foreign && v.flow.Drop == nil {
+		return v.flow.Point.String()
+	}
+	return v.flow.Kind.String()
+}
+
+func (v *view) node() string { return plain(v.proto.GetNodeName()) }
+
+// firstEphemeral is where the kernel's default range of ports for clients begins (net.ipv4.ip_local_port_range).
+const firstEphemeral = 32768
+
+// names are source and destination. short leaves out ports that a client was given.
+func (v *view) names(translate, short bool) (src, dst string) {
+	f := v.flow
+	return side(f, f.Src, f.SrcAddr, f.SrcPort, translate, short), side(f, f.Dst, f.DstAddr, f.DstPort, translate, short)
+}
+
+func side(f *flow.Flow, e *flow.Endpoint, addr flow.Addr, port uint16, translate, short bool) string {
+	name := ""
+	if translate {
+		name = endpointName(e)
+	}
+	ported := (f.Proto == flow.ProtoTCP || f.Proto == flow.ProtoUDP || f.Proto == flow.ProtoSCTP) && (!short || port < firstEphemeral)
+	if name == "" {
+		if addr.IsZero() {
+			name = e.Kind.String()
+		} else if ported {
+			return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+		} else {
+			return addr.String()
+		}
+	}
+	if ported {
+		name += ":" + strconv.Itoa(int(port))
+	}
+	return plain(name)
+}
+
+// endpointName is what a person calls e, empty if it has no name.
+func endpointName(e *flow.Endpoint) string {
+	switch {
+	case e.Pod != "":
+		return e.Namespace + "/" + e.Pod
+	case e.Kind == flow.EndpointService && e.Name != "":
+		return e.Namespace + "/" + e.Name
+	case e.Kind == flow.EndpointProcess && e.Workload != "":
+		return hostName(e) + "/" + e.Workload
+	case e.Kind == flow.EndpointHost && e.Name+e.NodeName != "":
+		return hostName(e)
+	}
+	return e.Name
+}
+
+func hostName(e *flow.Endpoint) string {
+	if e.NodeName != "" {
+		return e.NodeName
+	}
+	if e.Name != "" {
+		return e.Name
+	}
+	return "host"
+}
