@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// PayloadCap is the most payload that a record carries, bytes; PLX_PAYLOAD_CAP in tcx.bpf.c.
+// PayloadCap is the most payload that a record carries, bytes; PLX_PAYLOAD_CAP in headers/payload.h.
 const PayloadCap = 4096
 
 // Config is fixed when the programs are loaded. Start from DefaultConfig.

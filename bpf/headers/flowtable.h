@@ -4,6 +4,12 @@
 #ifndef PARALLAX_FLOWTABLE_H
 #define PARALLAX_FLOWTABLE_H
 
+#include "vmlinux.h"
+#include "event.h"
+#include <bpf/bpf_helpers.h>
+
+#define PLX_NET_OFF_UNKNOWN 0xff
+
 /* The two ends are ordered (by address as two little-endian words, then port), so that both directions find the entry. */
 struct plx_flow_key {
 	__u8 lo[16] __attribute__((aligned(8)));
@@ -57,5 +63,20 @@ struct plx_flow {
 
 _Static_assert(sizeof(struct plx_flow_key) == 48, "flow key");
 _Static_assert(sizeof(struct plx_flow) == 112, "flow");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct plx_flow_key);
+	__type(value, struct plx_flow);
+} flows SEC(".maps");
+
+/* ifindex -> enum plx_role */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} ifaces SEC(".maps");
 
 #endif
