@@ -292,6 +292,11 @@ func (b *batch) done() {
 
 // release hands out what is due at time now.
 func (l *loop) release(now int64) {
+	if now < l.now-int64(l.r.config.Window) {
+		// The clock was set back. What waits can't be compared with what is to come.
+		l.merge.Flush(l.emit)
+		l.now = now
+	}
 	l.now = max(l.now, now)
 	l.merge.Release(l.now, l.emit)
 	l.handOut()

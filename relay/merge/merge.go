@@ -103,11 +103,12 @@ func (b *Buffer[T]) Release(now int64, emit func(T)) {
 	}
 }
 
-// Flush hands out everything.
+// Flush hands out everything and forgets the watermark: time may begin anew.
 func (b *Buffer[T]) Flush(emit func(T)) {
 	for b.count > 0 {
 		b.releaseLow(emit)
 	}
+	b.low = 0
 }
 
 func (b *Buffer[T]) releaseLow(emit func(T)) {

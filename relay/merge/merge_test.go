@@ -72,6 +72,25 @@ func TestFullBufferReleasesTheOldestEarly(t *testing.T) {
 	}
 }
 
+func TestClockSetBack(t *testing.T) {
+	b := New[string](window, 100)
+	var got []string
+	emit := func(s string) { got = append(got, s) }
+	b.Release(at(1_000_000), emit)
+	b.Add(at(1_000_000), at(1_000_000), "waits")
+	b.Flush(emit)
+	b.Add(at(20), at(30), "b")
+	b.Add(at(10), at(30), "a")
+	b.Release(at(400), emit)
+	if diff := cmp.Diff([]string{"waits"}, got); diff != "" {
+		t.Error(diff)
+	}
+	b.Release(at(600), emit)
+	if diff := cmp.Diff([]string{"waits", "a", "b"}, got); diff != "" || b.Stats() != (Stats{}) {
+		t.Error(diff, b.Stats())
+	}
+}
+
 func TestNext(t *testing.T) {
 	b := New[int](window, 100)
 	if _, ok := b.Next(); ok {

@@ -50,8 +50,9 @@ type chain struct {
 	key        key
 	link       *chain // of the table
 	head, tail *event
+	n          int // places used
 	places     [maxPlaces]place
-	n          int
+	own        event // the first event, beside its chain in memory: most chains have no other
 }
 
 type place struct {
@@ -232,8 +233,10 @@ func (c *chain) find(place int, t int64) *event {
 
 // event appends a new event to c, made by what place saw. All other places may still see it.
 func (p *Pairer) event(c *chain, t int64, place int) *event {
-	var e *event
-	if n := len(p.spareE); n > 0 {
+	e := &c.own
+	if n := len(p.spareE); c.head == nil {
+		// c is new, its own event is free.
+	} else if n > 0 {
 		e, p.spareE = p.spareE[n-1], p.spareE[:n-1]
 	} else {
 		e = new(event)
@@ -271,7 +274,9 @@ func (p *Pairer) remove(e *event) {
 	} else {
 		e.next.prev = e.prev
 	}
-	p.spareE = append(p.spareE, e)
+	if e != &c.own {
+		p.spareE = append(p.spareE, e)
+	}
 	if c.head == nil {
 		p.chains.remove(c)
 		c.tail, c.n = nil, 0

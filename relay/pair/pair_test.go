@@ -2,6 +2,7 @@ package pair
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +247,73 @@ func TestManyEqualRequests(t *testing.T) {
 		}
 		if p.Settle(tickets[n+i], flows[n+i]) {
 			t.Fatalf("request %d was sent twice", i)
+		}
+	}
+}
+
+// Whatever is seen where, every observation comes out once: by itself or in one path. Nothing is left behind, and no event has two primaries
+// among what was joined.
+func TestEveryObservationComesOutOnce(t *testing.T) {
+	points := []flow.Point{flow.PointFromEndpoint, flow.PointToNetwork, flow.PointFromNetwork, flow.PointToEndpoint}
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		p := New(owned)
+		type waiting struct {
+			f *flow.Flow
+			t Ticket
+		}
+		var in []waiting
+		seenOut := make(map[int64]int) // by time, which is unique here
+		settle := func(w waiting) {
+			if p.Settle(w.t, w.f) {
+				seenOut[w.f.Time]++
+				if w.f.Secondary && len(w.f.Path) > 0 {
+					t.Fatal("a secondary with a path")
+				}
+				for i, h := range w.f.Path {
+					seenOut[h.Time]++
+					if i > 0 && h.Time < w.f.Path[i-1].Time {
+						t.Fatal("a path out of order")
+					}
+				}
+			}
+			*w.f = flow.Flow{}
+		}
+		const n = 3000
+		for i := range int64(n) {
+			node := []*flow.Node{nodeA, nodeB}[r.IntN(2)]
+			f := seen(0, node, points[r.IntN(4)], func(f *flow.Flow) {
+				f.Time = i*ms + r.Int64N(ms)
+				f.SrcPort = uint16(r.IntN(4))
+				f.Kind = flow.Kind(1 + r.IntN(6))
+				f.Ifindex = uint32(r.IntN(3))
+				if r.IntN(3) == 0 {
+					unknown(f)
+				}
+			})
+			in = append(in, waiting{f, p.Join(f)})
+			if len(in) > 400 {
+				k := 0
+				if r.IntN(4) == 0 {
+					k = r.IntN(20) // not quite in order
+				}
+				settle(in[k])
+				in = slices.Delete(in, k, k+1)
+			}
+		}
+		for _, w := range in {
+			settle(w)
+		}
+		if len(seenOut) != n || p.chains.count != 0 {
+			t.Fatalf("seed %d: %d of %d came out, %d chains left", seed, len(seenOut), n, p.chains.count)
+		}
+		for at, k := range seenOut {
+			if k != 1 {
+				t.Fatalf("seed %d: observation at %d came out %d times", seed, at, k)
+			}
+		}
+		if p.Stats().Joined == 0 || p.Stats().Elected == 0 || p.Stats().Alone == 0 {
+			t.Errorf("seed %d: %+v, the test doesn't try everything", seed, p.Stats())
 		}
 	}
 }
