@@ -33,7 +33,7 @@ function Charts({ d, scope }: { d: Detail; scope: Filter }): JSX.Element | null 
       {s.some((p) => p.requests > 0) && <Spark title="Requests" times={times} format={rate} lines={[{ name: "", tone: "ok", values: s.map((p) => p.requests) }]} />}
       {s.some((p) => p.errors > 0) && <Spark title="Failed exchanges" times={times} format={rate} onClick={() => flowsBehind({ ...scope, verdict: ["error"] })} lines={[{ name: "", tone: "error", values: s.map((p) => p.errors) }]} />}
       {s.some((p) => p.drops > 0) && <Spark title="Drops" times={times} format={rate} onClick={() => flowsBehind({ ...scope, verdict: ["dropped"] })} lines={[{ name: "", tone: "drop", values: s.map((p) => p.drops) }]} />}
-      {!answered && <Spark title="Bytes" times={times} format={byteRate} lines={[{ name: "", tone: "ok", values: s.map((p) => p.bytes) }]} />}
+      {!answered && s.some((p) => p.bytes > 0) && <Spark title="Bytes" times={times} format={byteRate} lines={[{ name: "", tone: "ok", values: s.map((p) => p.bytes) }]} />}
     </>
   );
 }
@@ -133,7 +133,7 @@ function Explanation({ id, scope, children }: { id: string; scope: Filter; child
       {children}
       {d && <Drops d={d} scope={scope} />}
       {longest && (
-        <Section title="Path of one exchange">
+        <Section title="Path of one flow">
           <Path flow={longest} />
           <button type="button" class="text-link hint" onClick={() => showFlow(longest)}>
             {longest.what.replaceAll("->", "→")} at {clockMicros(longest.time)}

@@ -54,6 +54,9 @@ export function QueryBar(): JSX.Element {
 
   const f = view.value.filter;
   const list = focused.value ? complete(text.value, known.value) : [];
+  // "ns:sh" is the start of a name: Enter takes the first one that fits. Without a field it is text, and stays what was typed.
+  const word = parseQuery(text.value).at(-1);
+  const at = active.value >= 0 ? active.value : list.length && word && word.field !== "text" && !/\s$/.test(text.value) ? 0 : -1;
   const submit = (): void => {
     const tokens = parseQuery(text.value);
     if (tokens.length) addTokens(tokens);
@@ -66,7 +69,7 @@ export function QueryBar(): JSX.Element {
     if (s.complete) submit();
   };
   const onKey = (e: KeyboardEvent): void => {
-    const chosen = list[active.value];
+    const chosen = list[at];
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
       e.preventDefault();
       const n = list.length;
@@ -98,7 +101,7 @@ export function QueryBar(): JSX.Element {
         ref={input} type="text" spellcheck={false} autocomplete="off" value={text.value}
         placeholder={isEmpty(f) ? "Filter by namespace, workload, verdict, protocol or any text" : "Add a filter"}
         role="combobox" aria-label="Filter" aria-expanded={list.length > 0} aria-controls="query-suggestions" aria-autocomplete="list"
-        aria-activedescendant={active.value >= 0 ? `query-option-${active.value}` : undefined}
+        aria-activedescendant={at >= 0 ? `query-option-${at}` : undefined}
         onInput={(e) => ((text.value = e.currentTarget.value), (active.value = -1))}
         onFocus={() => (focused.value = true)} onBlur={() => (focused.value = false)} onKeyDown={onKey}
       />
@@ -108,7 +111,7 @@ export function QueryBar(): JSX.Element {
         </button>
       )}
       <kbd>Ctrl K</kbd>
-      {list.length > 0 && <Suggestions list={list} active={active.value} pick={pick} />}
+      {list.length > 0 && <Suggestions list={list} active={at} pick={pick} />}
     </div>
   );
 }

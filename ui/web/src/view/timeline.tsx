@@ -80,7 +80,7 @@ function HistoryBar(): JSX.Element | null {
   return (
     <div class="history-bar">
       <span class="history-word">History</span>
-      <span>{r.mode === "fixed" ? `${when(r.from)} – ${when(r.to)}, ${spanWords(r.to - r.from)}` : "up to now"}</span>
+      <span>{r.mode === "fixed" ? spanWords(r.to - r.from) : "up to now"}</span>
       {r.mode === "fixed" && (
         <span class="button-row">
           <button type="button" class="button small square" aria-label="Earlier" title="Earlier" onClick={() => shift(-1)}>
