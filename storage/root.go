@@ -49,6 +49,7 @@ type database interface {
 	Write(ctx context.Context, flows []flow.Flow, token string) error
 	Flows(ctx context.Context, q query.Flows, yield func(*flow.Flow) bool) error
 	Edges(ctx context.Context, q query.Edges) ([]query.Edge, error)
+	Served(ctx context.Context, q query.Edges) ([]query.Served, error)
 	Timeline(ctx context.Context, q query.Timeline) ([]query.Bucket, error)
 	Detail(ctx context.Context, q query.Detail) (query.DetailResult, error)
 	Groups(ctx context.Context, r query.Range) ([]string, error)
@@ -115,6 +116,12 @@ func (s *Store) Flows(ctx context.Context, q query.Flows, yield func(*flow.Flow)
 // names and drop reasons; a filter with other fields is answered record by record, in time proportional to their number.
 func (s *Store) Edges(ctx context.Context, q query.Edges) ([]query.Edge, error) {
 	return s.db.Edges(ctx, q)
+}
+
+// Served returns the latency of what each node of the map answered, whoever asked, sorted by node; nodes that answered
+// nothing are left out. Range and filter are as for Edges.
+func (s *Store) Served(ctx context.Context, q query.Edges) ([]query.Served, error) {
+	return s.db.Served(ctx, q)
 }
 
 // Timeline returns the counts of each step of q, also where they are 0: at most 5000. Steps begin at multiples of q.Step.

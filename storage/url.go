@@ -21,6 +21,14 @@ func Check(storageURL string) error {
 	return err
 }
 
+// Redact returns a storage URL without its password, to be shown.
+func Redact(storageURL string) string {
+	if u, err := url.Parse(storageURL); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return storageURL
+}
+
 // parse returns an embedded.Config, a remote.Config or inMemory. Errors never hold the password.
 func parse(s string) (any, error) {
 	scheme, rest, _ := strings.Cut(s, ":")

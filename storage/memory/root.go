@@ -126,6 +126,17 @@ func (s *Store) Edges(_ context.Context, q query.Edges) ([]query.Edge, error) {
 	return sum.Result(), nil
 }
 
+// Served returns the latency of what each node of the map answered, sorted by node.
+func (s *Store) Served(_ context.Context, q query.Edges) ([]query.Served, error) {
+	match, err := rollup.Match(q.Filter)
+	if err != nil {
+		return nil, err
+	}
+	var sum rollup.Served
+	s.each(q.Range, match, sum.Add)
+	return sum.Result(), nil
+}
+
 // Timeline returns the counts of each step of q, also where they are 0.
 func (s *Store) Timeline(_ context.Context, q query.Timeline) ([]query.Bucket, error) {
 	match, err := rollup.Match(q.Filter)
