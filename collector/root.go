@@ -116,7 +116,14 @@ func (c *Collector) Run(ctx context.Context) error {
 	go func() { sending <- c.publish.Run(sendCtx) }()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.enrich.Run(gctx) })
-	g.Go(func() error { return c.probe.Run(gctx, c.record, c.flush) })
+	g.Go(func() error {
+		select {
+		case <-c.enrich.Ready(): // else the first flows would have no names
+			return c.probe.Run(gctx, c.record, c.flush)
+		case <-gctx.Done():
+			return nil
+		}
+	})
 	err := g.Wait()
 	c.flush()
 	sent()

@@ -68,10 +68,16 @@ func newRoot() *cobra.Command {
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return configure(cmd, *file) }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
+		newUp(),
+		newCollectorCommand(),
+		newRelayCommand(),
+		newUICommand(),
 		newObserve(),
 		newStatus(),
 		newList(),
+		newCheck(),
 		newVersion(),
+		newLabPod(),
 	)
 	for _, c := range root.Commands() {
 		if check := c.Args; check != nil {

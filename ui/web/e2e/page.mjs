@@ -16,8 +16,8 @@ try {
 
   // The first view: everything, live.
   await page.goto(url);
-  const cards = page.locator(".graph [role=button]");
-  await page.waitForFunction(() => document.querySelectorAll(".graph [role=button]").length > 10, null, { timeout: 30_000 });
+  const cards = page.locator(".graph button.card");
+  await page.waitForFunction(() => document.querySelectorAll(".graph button.card").length > 10, null, { timeout: 30_000 });
   facts.cards = await cards.evaluateAll((all) => all.map((c) => c.getAttribute("aria-label")));
   facts.ledger = await page.getByText(/ledger/i).first().textContent();
   if (shots) await page.screenshot({ path: `${shots}dark.png` });
@@ -36,7 +36,7 @@ try {
   if (shots) {
     const light = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
     await light.goto(url);
-    await light.waitForFunction(() => document.querySelectorAll(".graph [role=button]").length > 10, null, { timeout: 30_000 });
+    await light.waitForFunction(() => document.querySelectorAll(".graph button.card").length > 10, null, { timeout: 30_000 });
     await light.waitForTimeout(3000); // figures of a few seconds make a better picture
     await light.screenshot({ path: `${shots}light.png` });
   }

@@ -1,0 +1,546 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/parallax-flow/parallax/deploy/lab"
+	"github.com/parallax-flow/parallax/storage/embedded"
+)
+
+// product is the real binary, run as a person runs it, with ports of its own.
+type product struct {
+	t                                             *testing.T
+	bin, data                                     string
+	page, observer, ingest, collector, rMet, cMet string
+	cmd                                           *exec.Cmd
+	log                                           *output
+	exited                                        chan error
+}
+
+// TestEndToEnd runs the whole product with the lab and looks at exact facts of the traffic through everything that a person
+// has: CLI, Hubble's API, SQL, the page in Chromium, the metrics, and the past after a restart.
+func TestEndToEnd(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: CI must run it as root")
+		}
+		t.Skip("needs root")
+	}
+	p := newProduct(t)
+	if err := lab.Clean(lab.DefaultDir); err != nil { // what a killed run before this one may have left
+		t.Fatal(err)
+	}
+	before := footprint(t)
+	p.start("--demo")
+	p.waitObserving()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	client, err := lab.Attach(ctx, "")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, p.log.String())
+	}
+	f := makeTraffic(ctx, t, client)
+	p.waitStored(ctx, f.token)
+
+	t.Run("CLI", func(t *testing.T) { p.testCLI(t, f) })
+	t.Run("Observer", func(t *testing.T) { p.testObserver(ctx, t, f) })
+	t.Run("page", func(t *testing.T) { p.testPage(ctx, t, f) })
+	t.Run("metrics", func(t *testing.T) { p.testMetrics(t) })
+	t.Run("ledger", func(t *testing.T) { p.testLedger(t) })
+
+	p.stop()
+	t.Run("nothing left", func(t *testing.T) {
+		if after := footprint(t); !slices.Equal(before, after) {
+			t.Errorf("left behind:\n%s\nbefore:\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
+	})
+	t.Run("SQL", func(t *testing.T) { p.testSQL(ctx, t, f) })
+	t.Run("history after a restart", func(t *testing.T) {
+		p.start()
+		p.testHistory(ctx, t, f)
+		p.stop()
+	})
+}
+
+func newProduct(t *testing.T) *product {
+	p := &product{t: t, bin: os.Getenv("PARALLAX_BIN"), data: t.TempDir()}
+	if p.bin == "" {
+		p.bin = filepath.Join(t.TempDir(), "parallax")
+		if out, err := exec.Command("go", "build", "-o", p.bin, ".").CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
+	}
+	for _, addr := range []*string{&p.page, &p.observer, &p.ingest, &p.collector, &p.rMet, &p.cMet} {
+		*addr = freeAddr(t)
+	}
+	return p
+}
+
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (p *product) start(args ...string) {
+	p.t.Helper()
+	p.cmd = exec.Command(p.bin, append([]string{"up", "--data", p.data, "--ui-listen", p.page, "--listen", p.observer, "--ingest-listen", p.ingest,
+		"--collector-listen", p.collector, "--relay-metrics", p.rMet, "--collector-metrics", p.cMet, "--flow-interval", "1s"}, args...)...)
+	p.log = &output{}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.exited = make(chan error, 1)
+	cmd, exited := p.cmd, p.exited
+	go func() { exited <- cmd.Wait() }()
+	p.t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended long ago unless the test failed
+	p.eventually("the page answers", func() error {
+		select {
+		case err := <-exited:
+			p.t.Fatalf("parallax ended: %v\n%s", err, p.log.String())
+		default:
+		}
+		resp, err := http.Get("http://" + p.page + "/")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d: was the page built? run make web", resp.StatusCode)
+		}
+		return nil
+	})
+}
+
+// stop ends the product as Ctrl-C does.
+func (p *product) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case err := <-p.exited:
+		if err != nil {
+			p.t.Fatalf("parallax ended with %v\n%s", err, p.log.String())
+		}
+	case <-time.After(60 * time.Second):
+		p.t.Fatalf("parallax does not end\n%s", p.log.String())
+	}
+	if !strings.Contains(p.log.String(), " 0 lost") {
+		p.t.Errorf("the last line does not say that nothing was lost:\n%s", p.log.String())
+	}
+}
+
+// eventually tries until ok gives nil, for at most a minute.
+func (p *product) eventually(what string, ok func() error) {
+	p.t.Helper()
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	p.t.Fatalf("%s: %v\n%s", what, err, p.log.String())
+}
+
+func (p *product) get(path string, into any) error {
+	resp, err := http.Get("http://" + p.page + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %d %s", path, resp.StatusCode, body)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// waitObserving waits until the product says that all collectors observe.
+func (p *product) waitObserving() {
+	p.eventually("the product is up", func() error {
+		if !strings.Contains(p.log.String(), "Parallax is up") {
+			return errors.New("it does not say so")
+		}
+		return nil
+	})
+}
+
+// output is what a process prints, to be read while it prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// traffic is what the test did in the lab, to be found again.
+type traffic struct {
+	token   string
+	ok, bad *lab.Exchange
+	refused *lab.Exchange
+	dropped netip.AddrPort
+	nx      string
+}
+
+func makeTraffic(ctx context.Context, t *testing.T, c *lab.Client) *traffic {
+	t.Helper()
+	f := &traffic{token: "tok" + strings.ToLower(rand.Text()[:10])}
+	var err error
+	if f.ok, err = c.Do(ctx, "shop/frontend", "GET", "http://cart.shop.svc.cluster.local:8080/e2e/"+f.token+"a/200/40?secret=hunter2"); err != nil || f.ok.Status != 200 {
+		t.Fatalf("request: %+v, %v", f.ok, err)
+	}
+	if f.bad, err = c.Do(ctx, "shop/frontend", "POST", "http://checkout.shop.svc.cluster.local:8080/e2e/"+f.token+"b/503"); err != nil || f.bad.Status != 503 {
+		t.Fatalf("failing request: %+v, %v", f.bad, err)
+	}
+	if f.refused, err = c.Connect(ctx, "shop/checkout", "legacy.shop.svc.cluster.local:"+strconv.Itoa(lab.LegacyPort), 23456); err == nil {
+		t.Fatal("a closed port took a connection")
+	}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // one SYN, no retransmission
+	defer cancel()
+	x, err := c.Connect(short, "shop/recommend", "postgres.data.svc.cluster.local:5432", 23457)
+	if err == nil {
+		t.Fatal("nftables let a connection pass")
+	}
+	f.dropped = x.Dst
+	f.nx = f.token + ".nosuch.shop.svc.cluster.local"
+	a, err := c.Lookup(ctx, "shop/frontend", f.nx, "A")
+	if err != nil || a.Rcode != "NXDOMAIN" {
+		t.Fatalf("lookup: %+v, %v", a, err)
+	}
+	return f
+}
+
+func (p *product) waitStored(ctx context.Context, token string) {
+	p.eventually("the test's traffic is stored", func() error {
+		var page struct{ Flows []struct{ What string } }
+		if err := p.get("/api/v1/flows?protocol=http&protocol=dns&text="+token, &page); err != nil {
+			return err
+		}
+		if len(page.Flows) < 3 {
+			return fmt.Errorf("%d of 3 exchanges are there", len(page.Flows))
+		}
+		return ctx.Err()
+	})
+}
+
+// cli runs the binary as a client and returns what it prints.
+func (p *product) cli(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(p.bin, append(args, "--server", p.observer)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, stderr.String())
+	}
+	return string(out)
+}
+
+func (p *product) observe(t *testing.T, args ...string) []*flowpb.Flow {
+	t.Helper()
+	var flows []*flowpb.Flow
+	for line := range strings.Lines(p.cli(t, append([]string{"observe", "--since", "10m", "-o", "json"}, args...)...)) {
+		resp := &observerpb.GetFlowsResponse{}
+		if err := json.Unmarshal([]byte(line), resp); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if f := resp.GetFlow(); f != nil {
+			flows = append(flows, f)
+		}
+	}
+	return flows
+}
+
+func (p *product) testCLI(t *testing.T, f *traffic) {
+	flows := p.observe(t, "--http-path", f.token)
+	if len(flows) != 2 {
+		t.Fatalf("%d requests, want 2", len(flows))
+	}
+	ok, bad := flows[0], flows[1]
+	checkExchange(t, ok, "shop/frontend", "shop/cart", "GET", 200)
+	checkExchange(t, bad, "shop/frontend", "shop/checkout", "POST", 503)
+	if ns := ok.GetL7().GetLatencyNs(); ns < 40e6 || ns > uint64(f.ok.Took) {
+		t.Errorf("latency %v, want 40 ms to %v", time.Duration(ns), f.ok.Took)
+	}
+	if url := ok.GetL7().GetHttp().GetUrl(); strings.Contains(url, "hunter2") {
+		t.Errorf("a query value left the node: %s", url)
+	}
+	if got := p.observe(t, "--http-path", f.token, "--http-status", "5+"); len(got) != 1 {
+		t.Errorf("%d failed requests, want 1", len(got))
+	}
+	for name, want := range map[string]struct {
+		port   string
+		pods   [2]string
+		reason string
+	}{
+		"closed port": {"23456", [2]string{"shop/checkout", "shop/legacy"}, "NO_SOCKET in tcp_v4_rcv"},
+		"nftables":    {"23457", [2]string{"shop/recommend", "data/postgres"}, "NETFILTER_DROP in nft_do_chain"},
+	} {
+		drops := p.observe(t, "--verdict", "DROPPED", "--from-port", want.port)
+		if len(drops) != 1 {
+			t.Errorf("%s: %d drops, want 1", name, len(drops))
+			continue
+		}
+		d := drops[0]
+		if workload(d.GetSource()) != want.pods[0] || workload(d.GetDestination()) != want.pods[1] || d.GetSummary() != want.reason {
+			t.Errorf("%s: %s -> %s %q, want %v %q", name, workload(d.GetSource()), workload(d.GetDestination()), d.GetSummary(), want.pods, want.reason)
+		}
+	}
+	text := p.cli(t, "observe", "--since", "10m", "--http-path", f.token)
+	if !strings.Contains(text, "POST /e2e/"+f.token+"b/503") || strings.Count(text, f.token) != 2 {
+		t.Errorf("compact output:\n%s", text)
+	}
+	if nodes := p.cli(t, "list", "nodes"); !strings.Contains(nodes, "node-a") || !strings.Contains(nodes, "node-b") {
+		t.Errorf("list nodes:\n%s", nodes)
+	}
+	if ns := p.cli(t, "list", "namespaces"); !strings.Contains(ns, "shop") || !strings.Contains(ns, "data") {
+		t.Errorf("list namespaces:\n%s", ns)
+	}
+}
+
+func workload(e *flowpb.Endpoint) string {
+	if len(e.GetWorkloads()) == 0 {
+		return e.GetNamespace() + "/?"
+	}
+	return e.GetNamespace() + "/" + e.GetWorkloads()[0].GetName()
+}
+
+// checkExchange looks at an exchange as Hubble tells it: a response from the server.
+func checkExchange(t *testing.T, f *flowpb.Flow, client, server, method string, status uint32) {
+	t.Helper()
+	h := f.GetL7().GetHttp()
+	if workload(f.GetDestination()) != client || workload(f.GetSource()) != server || !f.GetIsReply().GetValue() {
+		t.Errorf("from %s to %s, reply %v; want the response of %s to %s", workload(f.GetSource()), workload(f.GetDestination()), f.GetIsReply(), server, client)
+	}
+	if h.GetMethod() != method || h.GetCode() != status || f.GetVerdict() != flowpb.Verdict_FORWARDED {
+		t.Errorf("%s %d %v, want %s %d", h.GetMethod(), h.GetCode(), f.GetVerdict(), method, status)
+	}
+}
+
+func (p *product) testObserver(ctx context.Context, t *testing.T, f *traffic) {
+	conn, err := grpc.NewClient(p.observer, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := observerpb.NewObserverClient(conn)
+	stream, err := c.GetFlows(ctx, &observerpb.GetFlowsRequest{
+		Number: 100, Whitelist: []*flowpb.FlowFilter{{DnsQuery: []string{f.token}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*flowpb.Flow
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fl := resp.GetFlow(); fl != nil {
+			got = append(got, fl)
+		}
+	}
+	if len(got) != 1 || got[0].GetL7().GetDns().GetRcode() != 3 || strings.TrimSuffix(got[0].GetL7().GetDns().GetQuery(), ".") != f.nx || workload(got[0].GetSource()) != "platform/dns" {
+		t.Errorf("NXDOMAIN: %v", got)
+	}
+	status, err := c.ServerStatus(ctx, &observerpb.ServerStatusRequest{})
+	if err != nil || status.GetNumConnectedNodes().GetValue() != 3 || status.GetSeenFlows() == 0 {
+		t.Errorf("status: %v, %v", status, err)
+	}
+	nodes, err := c.GetNodes(ctx, &observerpb.GetNodesRequest{})
+	if err != nil || len(nodes.GetNodes()) != 3 {
+		t.Errorf("nodes: %v, %v", nodes, err)
+	}
+	ns, err := c.GetNamespaces(ctx, &observerpb.GetNamespacesRequest{})
+	if err != nil || !slices.ContainsFunc(ns.GetNamespaces(), func(n *observerpb.Namespace) bool { return n.GetNamespace() == "shop" }) {
+		t.Errorf("namespaces: %v, %v", ns, err)
+	}
+}
+
+func (p *product) testPage(ctx context.Context, t *testing.T, f *traffic) {
+	args := []string{"e2e/page.mjs", "http://" + p.page, f.token + "b"}
+	if prefix := os.Getenv("PARALLAX_SCREENSHOTS"); prefix != "" {
+		args = append(args, prefix)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", args...)
+	cmd.Dir = "../../ui/web"
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, stderr.String())
+	}
+	var facts struct {
+		Errors, Cards, Rows []string
+		Ledger              string
+	}
+	if err := json.Unmarshal(out, &facts); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(facts.Errors) > 0 {
+		t.Errorf("the page's console: %v", facts.Errors)
+	}
+	for _, want := range []string{"frontend", "checkout", "postgres", "redis", "dns"} {
+		if !slices.ContainsFunc(facts.Cards, func(c string) bool { return strings.Contains(c, want) }) {
+			t.Errorf("no card for %s: %v", want, facts.Cards)
+		}
+	}
+	if len(facts.Rows) != 1 || !strings.Contains(facts.Rows[0], "shop/frontend") || !strings.Contains(facts.Rows[0], "shop/checkout") || !strings.Contains(facts.Rows[0], "503") {
+		t.Errorf("rows: %v", facts.Rows)
+	}
+	if !strings.Contains(facts.Ledger, "exact") {
+		t.Errorf("ledger: %q", facts.Ledger)
+	}
+}
+
+func (p *product) testMetrics(t *testing.T) {
+	for addr, want := range map[string]string{p.rMet: `parallax_produced_total{node="node-a"}`, p.cMet: "parallax_publish_produced_total"} {
+		resp, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s has no %s: %v", addr, want, err)
+		}
+	}
+}
+
+func (p *product) testLedger(t *testing.T) {
+	if out := p.cli(t, "status"); !strings.Contains(out, "exact") || !strings.Contains(out, "node-a") {
+		t.Errorf("status:\n%s", out)
+	}
+}
+
+// testSQL opens what the product stored, now that it has ended, and asks the engine itself.
+func (p *product) testSQL(ctx context.Context, t *testing.T, f *traffic) {
+	lib, err := embedded.Library("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := embedded.Open(ctx, embedded.Config{Dir: filepath.Join(p.data, "clickhouse"), Library: lib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	const words = "SELECT concatWithSeparator(' ', src_name, dst_name, l7_operation, toString(l7_status), drop_reason, drop_symbol, toString(count())) FROM flows WHERE NOT secondary AND "
+	for where, want := range map[string]string{
+		"l7_resource LIKE {token:String} AND l7_operation = 'GET'":  "frontend cart GET 200   1",
+		"l7_resource LIKE {token:String} AND l7_operation = 'POST'": "frontend checkout POST 503   1",
+		"l7_resource LIKE {token:String} AND l7_operation = 'A'":    "frontend dns A 3   1",
+		"src_port = 23456 AND verdict = 'dropped'":                  "checkout legacy  0 NO_SOCKET tcp_v4_rcv 1",
+		"src_port = 23457 AND verdict = 'dropped'":                  "recommend postgres  0 NETFILTER_DROP nft_do_chain 1",
+	} {
+		sql := words + where + " GROUP BY src_name, dst_name, l7_operation, l7_status, drop_reason, drop_symbol"
+		var col proto.ColStr
+		var got []string
+		err := engine.Select(ctx, sql, map[string]string{"token": "%" + f.token + "%"}, proto.Results{{Data: &col}}, func() error {
+			for i := range col.Rows() {
+				got = append(got, col.Row(i))
+			}
+			return nil
+		})
+		if err != nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("%s\n got %q, %v\nwant %q", where, got, err, want)
+		}
+	}
+}
+
+// testHistory asks a product that was started anew about what the one before saw.
+func (p *product) testHistory(ctx context.Context, t *testing.T, f *traffic) {
+	if flows := p.observe(t, "--http-path", f.token); len(flows) != 2 {
+		t.Errorf("CLI: %d requests of the past, want 2", len(flows))
+	}
+	var m struct {
+		Edges []struct{ Src, Dst, Verdict string }
+	}
+	if err := p.get("/api/v1/map", &m); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, e := range m.Edges {
+		found = found || e.Src == "shop/recommend" && e.Dst == "data/postgres" && e.Verdict == "dropped"
+	}
+	if !found {
+		t.Errorf("the map of the past has no dropped edge from recommend to postgres: %v", m.Edges)
+	}
+}
+
+// footprint lists what a product might leave on a machine: namespaces, links, BPF programs, mounts, processes.
+func footprint(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, args := range [][]string{
+		{"ip", "-o", "netns", "list"}, {"ip", "-o", "link"}, {"nft", "list", "tables"}, {"pgrep", "-af", "lab-pod|redis-server .*plx|postgres .*plx"},
+	} {
+		text, err := exec.Command(args[0], args[1:]...).Output()
+		var exit *exec.ExitError
+		if err != nil && !(errors.As(err, &exit) && args[0] == "pgrep") {
+			t.Fatalf("%v: %v", args, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "plx-") || args[0] == "pgrep" {
+				out = append(out, strings.TrimSpace(line))
+			}
+		}
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "plx-") {
+			out = append(out, line)
+		}
+	}
+	if _, err := os.Stat("/run/parallax/lab"); err == nil {
+		out = append(out, "/run/parallax/lab")
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+
+	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/hubble/server"
+	"github.com/parallax-flow/parallax/internal/lifecycle"
+	"github.com/parallax-flow/parallax/relay"
+	"github.com/parallax-flow/parallax/storage"
+	"github.com/parallax-flow/parallax/ui/api"
+)
+
+// relayOptions are the flags of a relay.
+type relayOptions struct {
+	ingest  string
+	listen  string
+	metrics string
+	storage string
+	data    string
+	window  time.Duration
+	ring    int
+}
+
+func (o *relayOptions) register(f *pflag.FlagSet) {
+	f.StringVar(&o.ingest, "ingest-listen", "127.0.0.1:4246", "address at which collectors push")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:4245", "address of the relay's Observer API")
+	f.StringVar(&o.metrics, "relay-metrics", "127.0.0.1:9966", "address of the relay's /metrics")
+	f.StringVar(&o.storage, "storage", "", "embedded:DIR, clickhouse://user:password@host:9000/database or memory: (default: embedded under --data)")
+	f.StringVar(&o.data, "data", "data", "folder for what is stored")
+	f.DurationVar(&o.window, "merge-window", relay.DefaultWindow, "how long a flow waits for those of other nodes: 50ms to 10s")
+	f.IntVar(&o.ring, "relay-ring", relay.DefaultRingSize, "flows that the relay keeps in memory for live queries")
+}
+
+func (o *relayOptions) config() relay.Config {
+	return relay.Config{Listen: o.ingest, Window: o.window, RingSize: o.ring}
+}
+
+func (o *relayOptions) validate() error {
+	if err := o.config().Check(); err != nil {
+		return err
+	}
+	if o.storage != "" {
+		return storage.Check(o.storage)
+	}
+	return nil
+}
+
+// relayProcess is a relay with its storage and what serves it.
+type relayProcess struct {
+	relay   *relay.Relay
+	store   *storage.Store
+	storeAt string
+	writer  *storage.Writer
+	live    *api.Live
+	server  *server.Server
+	reg     *prometheus.Registry
+	ingest  net.Listener
+	api     net.Listener
+	metrics net.Listener
+	rate    rateMeter
+
+	unstored unstored
+}
+
+// newRelay opens ports first and the storage last: a busy port must not leave a store behind.
+func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayProcess, err error) {
+	p = &relayProcess{live: api.NewLive(), reg: newRegistry()}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.ingest, err = listen("collectors", o.ingest, "ingest-listen"); err != nil {
+		return p, err
+	}
+	if p.api, err = listen("the Observer API", o.listen, "listen"); err != nil {
+		return p, err
+	}
+	if p.metrics, err = listen("the relay's metrics", o.metrics, "relay-metrics"); err != nil {
+		return p, err
+	}
+	if p.store, p.storeAt, err = openStorage(ctx, o.storage, o.data); err != nil {
+		return p, err
+	}
+	p.relay = relay.New(o.config(), relay.Deps{Log: log, Registerer: p.reg, Listener: p.ingest})
+	p.writer = storage.NewWriter(p.store, storage.WriterConfig{Lost: p.unstored.add})
+	registerWriter(p.reg, p.writer)
+	p.server = server.New(server.Config{Version: "parallax " + version, Live: p.relay.Ring(), History: p.store, Ledger: p.ledger})
+	return p, nil
+}
+
+// start runs the relay on stack: consumers first, so that they are there before the first flow and end after the last.
+func (p *relayProcess) start(stack *lifecycle.Stack) {
+	stack.Go("storage writer", storeFlows(p.relay, p.writer, &p.unstored))
+	stack.Go("live view", showFlows(p.relay, p.live))
+	stack.Go("relay", p.relay.Run)
+	stack.Go("observer", func(ctx context.Context) error { return p.server.Run(ctx, p.api) })
+	stack.Go("relay metrics", serveMetrics(p.metrics, p.reg))
+}
+
+// close gives back what newRelay opened, if nothing was started.
+func (p *relayProcess) close() {
+	for _, l := range []net.Listener{p.ingest, p.api, p.metrics} {
+		if l != nil {
+			_ = l.Close() // nothing was served yet
+		}
+	}
+	if p.store != nil {
+		_ = p.store.Close() // the error that brought us here matters more
+	}
+}
+
+// ledger is the relay's account, with what did not reach the storage taken from what was delivered.
+func (p *relayProcess) ledger() []flow.NodeLedger {
+	all := p.relay.Ledger()
+	for i := range all {
+		p.unstored.settle(&all[i])
+	}
+	return all
+}
+
+func (p *relayProcess) status() api.Status {
+	s := pageStatus(p.ledger(), p.storeAt, &p.rate)
+	s.Error = p.writer.Stats().Failing
+	return s
+}
+
+// farewell says at the end what became of all records.
+func (p *relayProcess) farewell() string {
+	var produced, delivered, lost uint64
+	for _, n := range p.ledger() {
+		produced += n.Produced
+		delivered += n.Delivered
+		for _, l := range n.Lost {
+			lost += l
+		}
+	}
+	return fmt.Sprintf("parallax: %d records produced, %d delivered, %d lost", produced, delivered, lost)
+}
