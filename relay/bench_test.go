@@ -101,7 +101,7 @@ func BenchmarkPipeline(b *testing.B) {
 		server := ingest.New(handler{r})
 		streams, decoders := make([]*ingest.Stream, 4), make([]*wire.Decoder, 4)
 		for n := range streams {
-			streams[n] = &ingest.Stream{Hello: &wire.Hello{First: 1}, Node: t.nodes[n]}
+			streams[n] = ingest.NewStream(b.Context(), &wire.Hello{Node: t.nodes[n].Name, Boot: t.nodes[n].Boot, First: 1})
 			decoders[n] = wire.NewDecoder()
 			l.step(event{stream: streams[n], kind: streamOpened}, benchStart)
 		}

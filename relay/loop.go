@@ -127,8 +127,8 @@ func newLoop(r *Relay) *loop {
 	return l
 }
 
-// run handles events until ended is closed and the queue is empty.
-func (l *loop) run(ended <-chan struct{}) {
+// run handles events until stop is closed, then hands out what waits, and refuses what still comes until ended is closed too.
+func (l *loop) run(stop, ended <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -137,17 +137,51 @@ func (l *loop) run(ended <-chan struct{}) {
 			l.step(e, time.Now().UnixNano())
 		case <-timer.C:
 			l.release(time.Now().UnixNano())
+		case <-stop:
+			l.finish(ended)
+			return
 		case <-ended:
-			for len(l.r.events) > 0 {
-				l.step(<-l.r.events, time.Now().UnixNano())
-			}
-			l.merge.Flush(l.emit)
-			l.handOut()
+			l.finish(ended)
 			return
 		}
 		if at, ok := l.merge.Next(); ok {
 			timer.Reset(max(time.Duration(at-l.now), tick))
 		}
+	}
+}
+
+// finish acknowledges all that was received and ends the streams. What comes behind that is not acknowledged: the collectors send it to the
+// next relay.
+func (l *loop) finish(ended <-chan struct{}) {
+	for n := len(l.r.events); n > 0; n-- {
+		l.step(<-l.r.events, time.Now().UnixNano())
+	}
+	l.merge.Flush(l.emit)
+	l.release(time.Now().UnixNano())
+	for _, n := range l.nodes {
+		if n.stream != nil {
+			n.stream.End(ingest.ErrStopping)
+		}
+	}
+	for {
+		select {
+		case e := <-l.r.events:
+			l.refuse(e)
+		case <-ended:
+			for len(l.r.events) > 0 {
+				l.refuse(<-l.r.events)
+			}
+			return
+		}
+	}
+}
+
+func (l *loop) refuse(e event) {
+	switch e.kind {
+	case streamOpened:
+		e.stream.End(ingest.ErrStopping)
+	case streamClosed, streamBroken:
+		l.closed(e.stream, e.kind == streamClosed)
 	}
 }
 

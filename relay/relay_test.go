@@ -68,7 +68,7 @@ func runLoop(r *Relay) (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		newLoop(r).run(ended)
+		newLoop(r).run(nil, ended)
 	}()
 	return func() {
 		close(ended)
@@ -90,7 +90,7 @@ type feed struct {
 
 func connect(r *Relay, node *flow.Node) *feed {
 	f := &feed{
-		r: r, stream: &ingest.Stream{Hello: &wire.Hello{First: 1}, Node: node}, server: ingest.New(handler{r}),
+		r: r, stream: ingest.NewStream(context.Background(), &wire.Hello{Node: node.Name, Boot: node.Boot, First: 1}), server: ingest.New(handler{r}),
 		encoder: wire.NewEncoder(), decoder: wire.NewDecoder(),
 	}
 	r.events <- event{stream: f.stream, kind: streamOpened}

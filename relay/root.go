@@ -5,9 +5,9 @@
 //
 // One goroutine, the loop, owns merge, pair and what is known of the nodes. The queue before it blocks the
 // collectors when it is full (flow control, nothing is lost); those behind it lose batches and count them. A batch is acknowledged
-// once all of its flows were handed to the consumers: what a killed relay had not, its collectors send to the next one. They may
-// send again what a relay handed on and had no time to acknowledge: across a restart of the relay delivery is at least once,
-// Flow.Node.Boot and Flow.Seq tell duplicates.
+// once all of its flows were handed to the consumers: what a killed relay had not, its collectors send to the next one. A relay that is
+// stopped hands out what waits and acknowledges it. One that is killed may have handed on what it had no time to acknowledge: then
+// that is delivered again by the next one; Flow.Node.Boot and Flow.Seq tell duplicates.
 package relay
 
 import (
@@ -59,8 +59,8 @@ func New(config Config, deps Deps) *Relay {
 	return r
 }
 
-// Run serves collectors until ctx ends. Then what arrived is handed out, all subscriptions are closed, and it returns nil. It can
-// be run once.
+// Run serves collectors until ctx ends. Then what arrived is handed out and acknowledged, all subscriptions are closed, and it returns
+// nil. It can be run once.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.hub.Close()
 	if err := r.config.Check(); err != nil {
@@ -83,12 +83,12 @@ func (r *Relay) Run(ctx context.Context) error {
 	served := make(chan struct{})
 	var g errgroup.Group
 	g.Go(func() error {
-		newLoop(r).run(served)
+		newLoop(r).run(ctx.Done(), served)
 		return nil
 	})
 	g.Go(func() error {
 		defer close(served)
-		stop := context.AfterFunc(ctx, server.Stop)
+		stop := context.AfterFunc(ctx, func() { stopServer(server) })
 		defer stop()
 		err := server.Serve(listener)
 		server.Stop()
@@ -99,6 +99,13 @@ func (r *Relay) Run(ctx context.Context) error {
 		return fmt.Errorf("serve collectors: %w", err)
 	})
 	return g.Wait()
+}
+
+// stopServer waits for the streams, which the loop ends, but not for long for a collector that doesn't listen.
+func stopServer(s *grpc.Server) {
+	force := time.AfterFunc(time.Second, s.Stop)
+	defer force.Stop()
+	s.GracefulStop()
 }
 
 func (r *Relay) listen() (net.Listener, error) {

@@ -94,6 +94,21 @@ type Stream struct {
 	end   context.CancelCauseFunc
 }
 
+// NewStream returns a stream that lasts as long as ctx and has no connection: the part that a Handler sees.
+func NewStream(ctx context.Context, hello *wire.Hello) *Stream {
+	s := &Stream{wake: make(chan struct{}, 1)}
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	s.greet(hello)
+	return s
+}
+
+func (s *Stream) greet(h *wire.Hello) {
+	s.Hello = h
+	if h != nil {
+		s.Node = &flow.Node{Name: h.Node, Cluster: h.Cluster, Boot: h.Boot}
+	}
+}
+
 // Context ends with the stream.
 func (s *Stream) Context() context.Context { return s.ctx }
 
@@ -113,23 +128,25 @@ func (s *Stream) End(err error) { s.end(err) }
 func (s *Server) push(g grpc.ServerStream) error {
 	s.streams.Add(1)
 	defer s.streams.Done()
-	st := &Stream{grpc: g, wake: make(chan struct{}, 1)}
+	st := NewStream(g.Context(), nil)
+	st.grpc = g
 	if p, ok := peer.FromContext(g.Context()); ok {
 		st.Peer = p.Addr.String()
 	}
-	st.ctx, st.end = context.WithCancelCause(g.Context())
 	defer st.end(nil)
 
-	s.streams.Add(2)
+	s.streams.Add(1)
 	go func() {
 		defer s.streams.Done()
 		st.end(s.receive(st))
 	}()
+	acked := make(chan struct{})
 	go func() {
-		defer s.streams.Done()
+		defer close(acked)
 		st.sendAcks()
 	}()
 	<-st.ctx.Done()
+	<-acked // the last acknowledgement spares the collector a resend
 	return toStatus(context.Cause(st.ctx))
 }
 
@@ -139,10 +156,11 @@ func (s *Server) receive(st *Stream) (err error) {
 	if err != nil {
 		return err
 	}
-	if st.Hello, err = wire.ParseHello(frame); err != nil {
+	hello, err := wire.ParseHello(frame)
+	if err != nil {
 		return err
 	}
-	st.Node = &flow.Node{Name: st.Hello.Node, Cluster: st.Hello.Cluster, Boot: st.Hello.Boot}
+	st.greet(hello)
 	if err := s.handler.Open(st); err != nil {
 		return err
 	}
@@ -199,6 +217,9 @@ func (s *Server) Decode(d *wire.Decoder, b *wire.Batch) *Records {
 	return r
 }
 
+// ErrStopping ends the streams of a relay that stops.
+var ErrStopping = errors.New("the relay is stopping")
+
 // errClean is the end of a stream by the collector's wish.
 var errClean = errors.New("stream ended by the collector")
 
@@ -213,11 +234,16 @@ func (st *Stream) receiveFrame() ([]byte, error) {
 }
 
 func (st *Stream) sendAcks() {
-	for {
+	for last := false; !last; {
 		select {
-		case <-st.ctx.Done():
-			return
 		case <-st.wake:
+		case <-st.ctx.Done():
+			last = true
+			select {
+			case <-st.wake:
+			default:
+				return
+			}
 		}
 		frame := wire.AppendAck(nil, st.acked.Load())
 		if err := st.grpc.SendMsg(&frame); err != nil {
@@ -235,8 +261,8 @@ func toStatus(err error) error {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, wire.ErrMalformed):
 		return status.Error(codes.InvalidArgument, err.Error())
-	case errors.Is(err, context.Canceled):
-		return status.Error(codes.Unavailable, "the relay is stopping")
+	case errors.Is(err, ErrStopping), errors.Is(err, context.Canceled):
+		return status.Error(codes.Unavailable, ErrStopping.Error())
 	}
 	if _, ok := status.FromError(err); ok {
 		return err
