@@ -21,6 +21,9 @@ import (
 const (
 	batch      = 256     // flows read from the ring at a time
 	newestMost = 1 << 16 // flows kept to turn newest first around, about 15 MB; who asks for more gets all there are
+
+	// newestReach is how far storage is searched for the newest flows if since is not given: a filter that matches nothing must not read it all.
+	newestReach = time.Hour
 )
 
 // request is a GetFlowsRequest that was checked.
@@ -88,8 +91,9 @@ func (r *request) selects(f *flow.Flow) bool {
 	return f.Time >= r.from && f.Time < r.to && r.match(f)
 }
 
-// GetFlows streams flows. number counts flows that match; without first it means the newest ones, 0 means no limit. What is older than the ring is read from storage if
-// since, first or a number asks for it. With follow the stream goes on with what is new, until the client or until ends it.
+// GetFlows streams flows. number counts flows that match; without first it means the newest ones, 0 means no limit. What is older
+// than the ring is read from storage if since, first or a number asks for it, for a number without since within the last hour. With
+// follow the stream goes on with what is new, until the client or until ends it.
 func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, stream observerpb.Observer_GetFlowsServer) error {
 	r, err := parse(req)
 	if err != nil {
@@ -145,7 +149,7 @@ func (s *Server) forward(ctx context.Context, r *request, out *sender) (uint64, 
 	stored := r.since || r.first
 	for {
 		if end := min(s.seam(), r.to); stored && cursor < end {
-			if err := s.stored(ctx, r, query.Range{From: cursor, To: end}, out); err != nil || out.full() {
+			if err := s.stored(ctx, r, query.Range{From: max(cursor, 0), To: end}, out); err != nil || out.full() {
 				return 0, err
 			}
 			cursor = end
@@ -233,16 +237,10 @@ func (s *Server) newest(ctx context.Context, r *request, out *sender, end uint64
 		}
 		end = from
 	}
-	if missing := r.number - uint64(len(found)); missing > 0 && s.config.History != nil && min(seam, r.to) > r.from {
-		q := query.Flows{Range: query.Range{From: r.from, To: min(seam, r.to)}, Filter: r.set, Limit: int(missing), Newest: true}
-		err := s.config.History.Flows(ctx, q, func(f *flow.Flow) bool {
-			if r.match(f) {
-				found = append(found, *f)
-			}
-			return uint64(len(found)) < r.number
-		})
-		if err != nil {
-			return storedError(ctx, err)
+	if s.config.History != nil && uint64(len(found)) < r.number {
+		var err error
+		if found, err = s.newestStored(ctx, r, seam, found); err != nil {
+			return err
 		}
 	}
 	for _, f := range slices.Backward(found) {
@@ -251,6 +249,25 @@ func (s *Server) newest(ctx context.Context, r *request, out *sender, end uint64
 		}
 	}
 	return nil
+}
+
+// newestStored adds to found, newest first, what storage has before the seam.
+func (s *Server) newestStored(ctx context.Context, r *request, seam int64, found []flow.Flow) ([]flow.Flow, error) {
+	span := query.Range{From: max(r.from, 0), To: min(seam, r.to)}
+	if !r.since {
+		span.From = max(span.To-int64(newestReach), 0)
+	}
+	if span.From >= span.To {
+		return found, nil
+	}
+	q := query.Flows{Range: span, Filter: r.set, Limit: int(r.number) - len(found), Newest: true}
+	err := s.config.History.Flows(ctx, q, func(f *flow.Flow) bool {
+		if r.match(f) {
+			found = append(found, *f)
+		}
+		return uint64(len(found)) < r.number
+	})
+	return found, storedError(ctx, err)
 }
 
 // follow sends what is added from seq on as soon as it is there.

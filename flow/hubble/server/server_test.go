@@ -251,6 +251,18 @@ func TestSeamAfterARestart(t *testing.T) {
 	}
 }
 
+// Without since the newest flows are not looked for in all of the past.
+func TestNewestReach(t *testing.T) {
+	base := time.Now().Add(-90 * time.Minute)
+	conn := serve(t, New(Config{Live: ring.New(16), History: &store{flows: []flow.Flow{record(base, 0), record(base, 3600)}}}))
+	if diff := gocmp.Diff([]int{3600}, collect(t, conn, &observerpb.GetFlowsRequest{Number: 10})); diff != "" {
+		t.Error(diff)
+	}
+	if diff := gocmp.Diff([]int{0, 3600}, collect(t, conn, &observerpb.GetFlowsRequest{Number: 10, Since: timestamppb.New(base)})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestStorageError(t *testing.T) {
 	live := ring.New(16)
 	conn := serve(t, New(Config{Live: live, History: &store{err: errors.New("disk on fire")}}))
