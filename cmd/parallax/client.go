@@ -56,18 +56,26 @@ func (c *client) explain(ctx context.Context, err error) error {
 	case !ok:
 		return err
 	}
-	switch s.Code() {
+	switch message := s.Message(); s.Code() {
 	case codes.Unavailable:
-		if strings.Contains(s.Message(), "connection error") || strings.Contains(s.Message(), "transport is closing") {
+		switch {
+		case strings.Contains(message, "connection error"), strings.Contains(message, "transport is closing"):
 			return fmt.Errorf("cannot reach the relay at %s: is `parallax up` running? choose another with --server", c.server)
+		case strings.Contains(message, "error reading from server"):
+			return fmt.Errorf("the connection to %s broke: is `parallax up` still running?", c.server)
 		}
-		return fmt.Errorf("%s: %s", c.server, s.Message())
+		return fmt.Errorf("%s: %s", c.server, message)
+	case codes.Canceled:
+		return nil
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("%s does not answer within %v: choose another with --server", c.server, callTimeout)
 	case codes.InvalidArgument:
-		return usageError{errors.New(s.Message())}
+		return usageError{errors.New(message)}
 	case codes.Unimplemented:
-		return fmt.Errorf("%s cannot do this: %s", c.server, s.Message())
+		return fmt.Errorf("%s cannot do this: %s", c.server, message)
+	default:
+		return fmt.Errorf("%s: %s", c.server, message)
 	}
-	return fmt.Errorf("%s: %s", c.server, s.Message())
 }
 
 // isTerminal reports whether w is a terminal.

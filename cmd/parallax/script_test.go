@@ -1,17 +1,23 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/parallax-flow/parallax/cmd/parallax/observe"
 	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/hubble"
 	"github.com/parallax-flow/parallax/flow/hubble/server"
 	"github.com/parallax-flow/parallax/flow/ring"
 )
@@ -21,7 +27,8 @@ type leakCheck struct{ *testing.M }
 
 func (m leakCheck) Run() int {
 	code := m.M.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
+	idle := []goleak.Option{goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop")}
+	if err := goleak.Find(idle...); err != nil && code == 0 {
 		os.Stderr.WriteString(err.Error() + "\n")
 		return 1
 	}
@@ -65,6 +72,57 @@ func serve(t *testing.T, s *server.Server) string {
 		}
 	})
 	return l.Addr().String()
+}
+
+// A followed flow is printed as soon as it is there, and ending it is not an error.
+func TestObserveFollows(t *testing.T) {
+	t.Parallel()
+	live := ring.New(64)
+	flows := exampleFlows()
+	live.Add(flows[:1])
+	c, err := dial(serve(t, server.New(server.Config{Version: "parallax 1", Live: live})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read, write := io.Pipe()
+	done := make(chan error, 1)
+	req := &observerpb.GetFlowsRequest{Number: 1, Follow: true}
+	print := observe.PrintOptions{Output: "compact", Color: "never", TimeFormat: "RFC3339Nano", Translation: true}
+	go func() { done <- runObserve(ctx, c, req, print, write, io.Discard) }()
+	lines := bufio.NewScanner(read)
+	for i, want := range []string{"A cart.shop.svc -> 10.1.2.3", "TCP SYN", "GET /cart/7 -> 200"} {
+		if i > 0 {
+			live.Add(flows[i : i+1])
+		}
+		if !lines.Scan() || !strings.Contains(lines.Text(), want) {
+			t.Fatalf("got %q, want %q", lines.Text(), want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("error = %v", err)
+	}
+}
+
+// What another server would ignore is not asked of it.
+func TestObserveAsksOnlyParallaxForMore(t *testing.T) {
+	t.Parallel()
+	c, err := dial(serve(t, server.New(server.Config{Version: "1.20.2", Live: ring.New(1)})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	more, err := (&hubble.Extra{Secondary: true}).ToProto()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = runObserve(t.Context(), c, &observerpb.GetFlowsRequest{Extensions: more}, observe.PrintOptions{Output: "json"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "is not Parallax (1.20.2)") {
+		t.Errorf("error = %v", err)
+	}
 }
 
 func exampleLedger() []flow.NodeLedger {

@@ -49,16 +49,16 @@ func newStatus() *cobra.Command {
 const callTimeout = 10 * time.Second
 
 func runStatus(ctx context.Context, c *client, output string, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	timed, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	st, err := observerpb.NewObserverClient(c).ServerStatus(ctx, &observerpb.ServerStatusRequest{})
+	st, err := observerpb.NewObserverClient(c).ServerStatus(timed, &observerpb.ServerStatusRequest{})
 	if err != nil {
-		return c.explain(context.WithoutCancel(ctx), err)
+		return c.explain(ctx, err)
 	}
-	ledgers, err := hubble.GetLedger(ctx, c)
+	ledgers, err := hubble.GetLedger(timed, c)
 	kept := status.Code(err) != codes.Unimplemented // Hubble's servers keep none
 	if err != nil && kept {
-		return c.explain(context.WithoutCancel(ctx), err)
+		return c.explain(ctx, err)
 	}
 	slices.SortStableFunc(ledgers, func(a, b flow.NodeLedger) int {
 		return cmp.Or(cmp.Compare(hubble.NodeName(a.Node), hubble.NodeName(b.Node)), cmp.Compare(a.Since, b.Since))

@@ -30,7 +30,7 @@ type Options struct {
 // Register adds all flags to flags.
 func (o *Options) Register(flags *pflag.FlagSet) {
 	flags.BoolVarP(&o.Follow, "follow", "f", false, "go on with what is new")
-	flags.Uint64Var(&o.Last, "last", 0, fmt.Sprintf("newest flows, so many (default %d, with --follow 0)", defaultLast))
+	flags.Uint64Var(&o.Last, "last", 0, fmt.Sprintf("newest flows, so many, not older than an hour without --since (default %d, with --follow 0)", defaultLast))
 	flags.Uint64Var(&o.First, "first", 0, "oldest flows, so many")
 	flags.BoolVar(&o.All, "all", false, "all flows that the server has in memory")
 	flags.StringVar(&o.Since, "since", "", "flows since a time: 5m, 1h30m, 2006-01-02, 15:04:05, 2006-01-02T15:04:05Z")
