@@ -253,6 +253,41 @@ func TestRingFull(t *testing.T) {
 	}
 }
 
+// The reader is woken when the pending bytes cross the threshold, not by each record.
+func TestWakeup(t *testing.T) {
+	const recordBytes, threshold = 144 + 8, 4096
+	r := newRig(t, func(c *Config) { c.WakeBytes = threshold })
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ep)
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, r.Events.FD(), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		t.Fatal(err)
+	}
+	woken := func() bool {
+		n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	}
+	r.in(datagram(t, client4, server4, 7000, 53, "payload")) // goes another way into the ring
+	if woken() {
+		t.Fatal("woken by a payload")
+	}
+	r.records()
+	for i := range uint16(threshold/recordBytes) + 1 {
+		if woken() {
+			t.Fatalf("woken by %d records", i)
+		}
+		r.in(datagram(t, client4, server4, 7001+i, 6000, ""))
+	}
+	if !woken() {
+		t.Error("not woken at the threshold")
+	}
+}
+
 func TestPayload(t *testing.T) {
 	dns := strings.Repeat("q", 20)
 	for _, c := range []struct {

@@ -9,6 +9,16 @@
 // [Plan] needs no privilege and touches no kernel; [Spec.Load] puts the programs into the kernel, attached to nothing.
 // Nothing is lost silently: a record that finds no room in the ring and a packet that finds none in the flow table are
 // counted in stats, and the counters that a lost record would have carried stay in the flow table for the next one.
+// StatPackets is the sum of the packets of all flow events, of what the flow table holds, of StatLostTable and of
+// StatUnparsed.
+//
+// # Expiry
+//
+// The kernel never removes a flow: user space finds silent ones by FlowEntry.LastSeen (batch lookup) and takes each with
+// Map.LookupAndDelete, which copies and removes under one lock. What the copy holds in Packets and Bytes is exactly what
+// no event has carried; a copy without StateCloseSent has not reported its end. A packet that arrives in the same
+// instant on another CPU, between its lookup and its count, is counted on an entry that is free already: expire only
+// what has been silent for long.
 package bpf
 
 import (

@@ -42,7 +42,7 @@ static __always_inline __u32 first_state(const struct plx_seen *s)
 static __noinline struct plx_flow *create(struct __sk_buff *skb, struct plx_flow_key *key, struct plx_seen *s)
 {
 	__u32 *role = bpf_map_lookup_elem(&ifaces, &s->ifindex);
-	struct plx_flow init = {};
+	struct plx_flow init = {}, *f = NULL;
 	long err;
 
 	if (!role || *role == PLX_ROLE_NONE || (*role == PLX_ROLE_HOST && !s->egress))
@@ -58,12 +58,15 @@ static __noinline struct plx_flow *create(struct __sk_buff *skb, struct plx_flow
 	init.icmp_type = s->pkt.icmp_type;
 	init.icmp_code = s->pkt.icmp_code;
 	err = bpf_map_update_elem(&flows, key, &init, BPF_NOEXIST);
-	if (err && err != -EEXIST /* made on another CPU just now */) {
+	if (!err || err == -EEXIST /* made on another CPU just now */)
+		f = bpf_map_lookup_elem(&flows, key);
+	if (!f) {
 		plx_count(PLX_STAT_PACKETS, s->segs);
 		plx_count(PLX_STAT_LOST_TABLE, s->segs);
 		return NULL;
 	}
-	return bpf_map_lookup_elem(&flows, key);
+	s->fresh = !err;
+	return f;
 }
 
 /* Sends an event and takes the counters with it. Where the ring is full they stay for the next one. */
@@ -241,7 +244,6 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 	struct plx_seen s = {};
 	struct plx_flow *f;
 	__u32 kind = 0, asked;
-	bool fresh = false;
 	int parsed;
 
 	s.egress = egress;
@@ -259,7 +261,6 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 		f = create(skb, &key, &s);
 		if (!f)
 			return TCX_NEXT;
-		fresh = true;
 		set_reply(&s, f);
 	} else {
 		if (f->role == PLX_ROLE_HOST && !egress)
@@ -267,7 +268,7 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 		set_reply(&s, f);
 		if (is_restart(f, &s)) {
 			restart(f, &s);
-			fresh = true;
+			s.fresh = 1;
 			set_reply(&s, f);
 		}
 	}
@@ -276,7 +277,7 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 	asked = s.reply ? PLX_STATE_ASKED_RESP : PLX_STATE_ASKED_INIT;
 	if (!(f->state & asked))
 		attribute(skb, f, &s);
-	if (fresh)
+	if (s.fresh)
 		report(f, &s, PLX_KIND_NEW);
 	if (s.pkt.proto == IPPROTO_TCP && may_advance(f, &s.pkt))
 		kind = advance(f, &s);

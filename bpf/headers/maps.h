@@ -50,13 +50,17 @@ static __always_inline void plx_count_shared(__u32 stat, __u64 n)
 		__sync_fetch_and_add(v, n);
 }
 
+/* What a record takes in the ring: BPF_RINGBUF_HDR_SZ before it, all rounded up to 8. */
+static __always_inline __u64 plx_ring_size(__u64 len)
+{
+	return (len + 8 + 7) & ~7ULL;
+}
+
 /* A forced wake-up costs microseconds, so the reader is woken only when the pending bytes cross a multiple of
  * plx_wake_bytes. Two writers at once may both miss a crossing: the next one, or the reader's poll, makes up for it. */
-static __always_inline __u64 plx_wakeup(__u64 len)
+static __always_inline __u64 plx_wakeup(__u64 before, __u64 after)
 {
-	__u64 pending = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-
-	return (pending ^ (pending - len)) & ~(plx_wake_bytes - 1) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return (before ^ after) & ~(plx_wake_bytes - 1) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline void *plx_reserve(__u64 len)
@@ -71,14 +75,18 @@ static __always_inline void *plx_reserve(__u64 len)
 
 static __always_inline void plx_submit(void *rec, __u64 len)
 {
-	bpf_ringbuf_submit(rec, plx_wakeup(len));
+	__u64 pending = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA); /* rec is among it */
+
+	bpf_ringbuf_submit(rec, plx_wakeup(pending - plx_ring_size(len), pending));
 }
 
-/* As above, for a record of variable size. The wake-up is decided before the record is pending. */
+/* For a record of variable size. */
 static __always_inline void plx_output(void *rec, __u64 len)
 {
+	__u64 pending = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
 	plx_count_shared(PLX_STAT_EVENTS, 1);
-	if (bpf_ringbuf_output(&events, rec, len, plx_wakeup(len)))
+	if (bpf_ringbuf_output(&events, rec, len, plx_wakeup(pending, pending + plx_ring_size(len))))
 		plx_count_shared(PLX_STAT_LOST_RING, 1);
 }
 

@@ -21,7 +21,7 @@ struct plx_seen {
 	__u8 egress;
 	__u8 from_hi;		/* the sender is the key's hi side */
 	__u8 reply;		/* the sender is the responder */
-	__u8 pad;
+	__u8 fresh;		/* the connection begins with this packet */
 };
 
 /* Ports of datagrams whose later fragments have none. */
