@@ -23,6 +23,7 @@ import (
 type upOptions struct {
 	demo     bool
 	demoRate float64
+	demoDir  string
 	duration time.Duration
 	check    bool
 	logLevel string
@@ -47,6 +48,7 @@ Ctrl-C stops it and removes all that it made; what was stored stays under --data
 	f := cmd.Flags()
 	f.BoolVar(&o.demo, "demo", false, "run the demo cluster, too")
 	f.Float64Var(&o.demoRate, "demo-rate", 8, "requests per second at the edge of the demo cluster")
+	f.StringVar(&o.demoDir, "demo-dir", lab.DefaultDir, "folder for the demo cluster's lock and temporary files; one cluster at a time for each")
 	f.DurationVar(&o.duration, "for", 0, "stop after this time; 0 runs until Ctrl-C")
 	f.BoolVar(&o.check, "check", false, "validate the configuration and exit")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -138,7 +140,7 @@ func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *r
 
 // startLab runs the demo cluster and waits until it is ready. It gives nil if ctx ended first.
 func (o *upOptions) startLab(ctx context.Context, stack *lifecycle.Stack, log *slog.Logger) (*lab.Lab, error) {
-	cluster := lab.New(lab.Config{Rate: o.demoRate, Logger: log, Pod: labPodCommand()})
+	cluster := lab.New(lab.Config{Rate: o.demoRate, Dir: o.demoDir, Logger: log, Pod: labPodCommand()})
 	ended := make(chan error, 1)
 	stack.Go("demo cluster", func(ctx context.Context) error {
 		err := cluster.Run(ctx)
