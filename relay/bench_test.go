@@ -38,7 +38,8 @@ func makeTraffic(tb testing.TB, perBatch, rounds int) *traffic {
 		pods = append(pods, nil)
 		for p := range 25 {
 			pods[n] = append(pods[n], &flow.Endpoint{
-				Kind: flow.EndpointPod, Namespace: "shop", Pod: fmt.Sprintf("pod-%d-%d", n, p), Workload: fmt.Sprintf("app-%d", p), NodeName: t.nodes[n].Name,
+				Kind: flow.EndpointPod, Namespace: "shop", Pod: fmt.Sprintf("pod-%d-%d", n, p),
+				Workload: fmt.Sprintf("app-%d", p), NodeName: t.nodes[n].Name,
 				Labels: []string{"app=a", "version=1"},
 			})
 		}

@@ -33,7 +33,8 @@ func traffic(n int, l7 bool) *flow.Batch {
 		*f = flow.Flow{
 			Time: now, Start: now - r.Int64N(5e9), Src: endpoints[src], Dst: endpoints[dst], Node: node, SrcAddr: addrs[src], DstAddr: addrs[dst],
 			Packets: 1 + r.Uint64N(20), Bytes: 60 + r.Uint64N(9000), ReplyPackets: 1 + r.Uint64N(20), ReplyBytes: 60 + r.Uint64N(60000),
-			Seq: uint64(i + 1), Cookie: uint64(40000 + r.IntN(4000)), HandshakeRTT: 40 + r.Uint32N(400), Ifindex: uint32(10 + src), SrcPort: uint16(32768 + r.IntN(28000)),
+			Seq: uint64(i + 1), Cookie: uint64(40000 + r.IntN(4000)), HandshakeRTT: 40 + r.Uint32N(400), Ifindex: uint32(10 + src),
+			SrcPort: uint16(32768 + r.IntN(28000)),
 			DstPort: []uint16{80, 8080, 443, 5432, 6379}[dst%5], TCPFlags: flow.TCPAck | flow.TCPPsh, Proto: flow.ProtoTCP, Kind: flow.Kind(1 + r.IntN(4)),
 			Verdict: flow.VerdictForwarded, Point: flow.PointFromEndpoint, Direction: flow.DirectionEgress, Reply: r.IntN(2) == 0,
 		}
