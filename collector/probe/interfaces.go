@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -63,8 +62,8 @@ func (s *interfaces) run(ctx context.Context, ready func()) error {
 		if !sleep(ctx, 9*time.Since(began)) {
 			return nil
 		}
-		if err := w.wait(); errors.Is(err, os.ErrClosed) {
-			return nil
+		if err := w.wait(); ctx.Err() != nil {
+			return nil // which closed the watcher
 		} else if err != nil {
 			return fmt.Errorf("watch interfaces: %w", err)
 		}

@@ -30,7 +30,7 @@ func newWatcher() (*watcher, error) {
 }
 
 // wait returns when something changed since the last call, and takes all messages that are there. After close it
-// returns os.ErrClosed.
+// returns an error.
 func (w *watcher) wait() error {
 	if err := w.read(); err != nil {
 		return err
