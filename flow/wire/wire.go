@@ -13,11 +13,11 @@
 //	tables:  addresses, endpoints, nodes, drops, processes, strings; each uvarint(count) and its entries
 //	columns: numColumns of them in the order of the column constants, each uvarint(length) and its bytes
 //
-// An empty column stands for zeros; that of the kinds is never left out. Ids into a table start at 1; 0 is nil or the empty string. Times and sequence numbers
-// are differences to the flow before.
+// An empty column stands for zeros; that of the kinds is never left out. Ids into a table start at 1; 0 is nil or the empty
+// string. Times and sequence numbers are differences to the flow before.
 //
-// A decoder refuses what it doesn't know and everything that is larger than the limits below; it allocates in proportion to
-// what it has read.
+// A decoder refuses what it doesn't know and everything that is larger than the limits below. It allocates in proportion to the
+// body that it has read, at worst 16 bytes for each (empty labels): no message takes more than 64 MiB.
 package wire
 
 import "errors"
