@@ -177,6 +177,28 @@ func TestForeignFlow(t *testing.T) {
 	}
 }
 
+func TestPorts(t *testing.T) {
+	for want, f := range map[string]*flow.Flow{
+		"client -> server:80":          {Proto: flow.ProtoTCP, SrcPort: 40000, DstPort: 80},
+		"client:53 -> server:53":       {Proto: flow.ProtoUDP, SrcPort: 53, DstPort: 53},
+		"client -> server:50051":       {Proto: flow.ProtoTCP, SrcPort: 40000, DstPort: 50051},
+		"client -> server":             {Proto: flow.ProtoICMP, SrcPort: 7, DstPort: 7},
+		"client:80 -> server":          {Proto: flow.ProtoTCP, SrcPort: 80, DstPort: 40000, Drop: &flow.Drop{}},
+		"client:40000 -> server:1":     nil,
+		"client:40000 -> server:50051": {Proto: flow.ProtoTCP, SrcPort: 40000, DstPort: 50051, Drop: &flow.Drop{}},
+	} {
+		short := true
+		if f == nil {
+			short, f = false, &flow.Flow{Proto: flow.ProtoTCP, SrcPort: 40000, DstPort: 1}
+		}
+		f.Src, f.Dst = &flow.Endpoint{Name: "client"}, &flow.Endpoint{Name: "server"}
+		src, dst := (&view{flow: f}).names(true, short)
+		if got := src + " -> " + dst; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestEveryNoticeIsALine(t *testing.T) {
 	var out, notices strings.Builder
 	p := NewPrinter(PrintOptions{Output: "compact"}, &out, &notices, false)

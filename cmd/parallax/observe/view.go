@@ -72,26 +72,31 @@ func (v *view) node() string { return plain(v.proto.GetNodeName()) }
 // firstEphemeral is where the kernel's default range of ports for clients begins (net.ipv4.ip_local_port_range).
 const firstEphemeral = 32768
 
-// names are source and destination. short leaves out ports that a client was given.
+// names are source and destination. short leaves out the port that a client was given, if the other side's says more.
 func (v *view) names(translate, short bool) (src, dst string) {
 	f := v.flow
-	return side(f, f.Src, f.SrcAddr, f.SrcPort, translate, short), side(f, f.Dst, f.DstAddr, f.DstPort, translate, short)
+	srcPort, dstPort := true, true
+	if short {
+		given := f.SrcPort >= firstEphemeral
+		srcPort = !given || f.Drop != nil && f.DstPort >= firstEphemeral
+		dstPort = f.Drop == nil || f.DstPort < firstEphemeral || given // only a drop may be on its way to the client
+	}
+	return side(f, f.Src, f.SrcAddr, f.SrcPort, translate, srcPort), side(f, f.Dst, f.DstAddr, f.DstPort, translate, dstPort)
 }
 
-func side(f *flow.Flow, e *flow.Endpoint, addr flow.Addr, port uint16, translate, short bool) string {
+func side(f *flow.Flow, e *flow.Endpoint, addr flow.Addr, port uint16, translate, ported bool) string {
 	name := ""
 	if translate {
 		name = endpointName(e)
 	}
-	ported := (f.Proto == flow.ProtoTCP || f.Proto == flow.ProtoUDP || f.Proto == flow.ProtoSCTP) && (!short || port < firstEphemeral)
-	if name == "" {
-		if addr.IsZero() {
-			name = e.Kind.String()
-		} else if ported {
-			return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
-		} else {
-			return addr.String()
-		}
+	ported = ported && (f.Proto == flow.ProtoTCP || f.Proto == flow.ProtoUDP || f.Proto == flow.ProtoSCTP)
+	switch {
+	case name == "" && addr.IsZero():
+		name = e.Kind.String()
+	case name == "" && ported:
+		return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+	case name == "":
+		return addr.String()
 	}
 	if ported {
 		name += ":" + strconv.Itoa(int(port))
