@@ -553,3 +553,39 @@ func TestRate(t *testing.T) {
 		t.Errorf("rate = %v, want the last minute's 10", got)
 	}
 }
+
+// BenchmarkGetFlows is what the stock client gets out of a full ring.
+func BenchmarkGetFlows(b *testing.B) {
+	live := ring.New(1 << 14)
+	live.Add(records(time.Now(), 0, 1<<14))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- New(Config{Live: live}).Run(ctx, listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := observerpb.NewObserverClient(conn)
+	for b.Loop() {
+		stream, err := client.GetFlows(ctx, &observerpb.GetFlowsRequest{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if !errors.Is(err, io.EOF) {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*float64(live.Cap())/b.Elapsed().Seconds(), "flows/s")
+	conn.Close()
+	cancel()
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
+}
