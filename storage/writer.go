@@ -14,7 +14,7 @@ import (
 // WriterConfig bounds a Writer. The zero value gives the defaults.
 type WriterConfig struct {
 	Queue    int           // flows that wait to be written; what comes beyond is lost and counted; default 500,000
-	Batch    int           // flows that are written at once; default 50,000
+	Batch    int           // flows that are written at once; default 100,000
 	Age      time.Duration // a flow waits at most this long while the store answers; default 1 s
 	RetryFor time.Duration // a batch that the store does not take is given up after this time; default 10 min
 	Drain    time.Duration // at the end what waits is written within this time; default 10 s
@@ -36,17 +36,17 @@ type Writer struct {
 	write  func(ctx context.Context, flows []flow.Flow, token string) error
 	prefix string // of tokens, differs for each Writer
 	full   chan struct{}
+	spare  []flow.Flow // the last batch's memory, Run's
 
 	mu    sync.Mutex
 	queue []flow.Flow
-	spare []flow.Flow // the last batch's memory
 	stats WriterStats
 }
 
 // NewWriter returns a Writer to s. It does nothing before Run.
 func NewWriter(s *Store, c WriterConfig) *Writer {
 	setDefault(&c.Queue, 500_000)
-	setDefault(&c.Batch, 50_000)
+	setDefault(&c.Batch, 100_000)
 	setDefault(&c.Age, time.Second)
 	setDefault(&c.RetryFor, 10*time.Minute)
 	setDefault(&c.Drain, 10*time.Second)
@@ -59,15 +59,15 @@ func NewWriter(s *Store, c WriterConfig) *Writer {
 // Add queues flows. It copies them; what they point to must not change any more.
 func (w *Writer) Add(flows []flow.Flow) {
 	w.mu.Lock()
-	w.stats.Taken += uint64(len(flows))
 	room := min(len(flows), w.config.Queue-int(w.stats.Waiting))
 	for _, f := range flows[:room] {
 		f.Path = slices.Clone(f.Path)
 		w.queue = append(w.queue, f)
 	}
+	w.stats.Taken += uint64(len(flows))
 	w.stats.Waiting += uint64(room)
-	full := len(w.queue) >= w.config.Batch
 	w.stats.Lost += uint64(len(flows) - room)
+	full := len(w.queue) >= w.config.Batch
 	w.mu.Unlock()
 	if full {
 		select {
@@ -87,31 +87,33 @@ func (w *Writer) Stats() WriterStats {
 
 // Run writes until ctx ends, then what still waits, and returns nil.
 func (w *Writer) Run(ctx context.Context) error {
+	// Writes outlive ctx by the time to drain: the outcome of one that is broken off would be unknown.
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(w.config.Drain, cancel) })()
 	tick := time.NewTicker(w.config.Age)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			w.flush(ctx, 1)
+			w.flush(writing, 1)
 		case <-w.full:
-			w.flush(ctx, w.config.Batch)
+			w.flush(writing, w.config.Batch)
 		}
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.config.Drain)
-	defer cancel()
-	w.flush(drain, 1)
+	w.flush(writing, 1)
 	return nil
 }
 
 // flush writes batches as long as at least least flows wait.
 func (w *Writer) flush(ctx context.Context, least int) {
 	for {
-		batch := w.take(least)
+		batch, token := w.take(least)
 		if len(batch) == 0 {
 			return
 		}
-		err := w.store(ctx, batch)
+		err := w.store(ctx, batch, token)
 		w.mu.Lock()
 		w.stats.Waiting -= uint64(len(batch))
 		if err == nil {
@@ -128,20 +130,20 @@ func (w *Writer) flush(ctx context.Context, least int) {
 	}
 }
 
-// take removes a batch from the queue; nothing if fewer than least flows wait.
-func (w *Writer) take(least int) []flow.Flow {
+// take removes a batch from the queue and names it; nothing if fewer than least flows wait.
+func (w *Writer) take(least int) ([]flow.Flow, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := min(len(w.queue), w.config.Batch)
 	if n < least {
-		return nil
+		return nil, ""
 	}
 	batch := append(w.spare, w.queue[:n]...)
 	rest := copy(w.queue, w.queue[n:])
 	clear(w.queue[rest:])
 	w.queue = w.queue[:rest]
 	w.stats.Batches++
-	return batch
+	return batch, fmt.Sprintf("%s-%d", w.prefix, w.stats.Batches)
 }
 
 // Bounds of the pause between two attempts.
@@ -150,45 +152,26 @@ const (
 	lastPause  = 10 * time.Second
 )
 
-// store writes batch, again and again until the store takes it. A batch keeps its token, so that an attempt whose answer
-// was lost is not stored twice.
-func (w *Writer) store(ctx context.Context, batch []flow.Flow) error {
-	w.mu.Lock()
-	token := fmt.Sprintf("%s-%d", w.prefix, w.stats.Batches)
-	w.mu.Unlock()
+// store writes batch, again and again until the store takes it, time is up or ctx ends. The token stays the same, so that an
+// attempt whose answer was lost is not stored twice.
+func (w *Writer) store(ctx context.Context, batch []flow.Flow, token string) error {
 	deadline := time.Now().Add(w.config.RetryFor)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		// A batch under way when ctx ends is written to its end: its outcome would be unknown.
-		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.config.RetryFor)
-		stop := context.AfterFunc(ctx, func() { time.AfterFunc(w.config.Drain, cancel) })
-		err := w.write(attempt, batch, token)
-		stop()
-		cancel()
-		w.failing(err)
-		if err == nil {
-			return nil
-		}
-		if time.Now().Add(pause).After(deadline) {
+		err := w.write(ctx, batch, token)
+		w.note(err)
+		if err == nil || time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return w.lastAttempt(batch, token)
+			return err
 		case <-time.After(pause):
 		}
 	}
 }
 
-// lastAttempt writes a batch that failed before once more, at the end.
-func (w *Writer) lastAttempt(batch []flow.Flow, token string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), w.config.Drain)
-	defer cancel()
-	err := w.write(ctx, batch, token)
-	w.failing(err)
-	return err
-}
-
-func (w *Writer) failing(err error) {
+// note keeps the outcome of an attempt.
+func (w *Writer) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Failing = ""

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,15 +34,12 @@ type decoder struct {
 	reply, secondary       proto.ColBool
 	processDst             proto.ColBool
 	answered, failed       proto.ColBool
-	pathBoot               *proto.ColArr[uint64]
-	pathPoint, pathDir     *proto.ColArr[uint8]
-	pathIfindex            *proto.ColArr[uint32]
-	pathLag                *proto.ColArr[int64]
+	pathLag                *proto.ColArr[int32]
 	pathPackets, pathBytes *proto.ColArr[int64]
 
 	resource, traceparent                                                      proto.ColStr
 	kind, direction, point, node, nodeCluster, process, dropReason, dropSymbol *wordReader
-	l7protocol, operation, host, version, userAgent, answers, pathNode         *wordReader
+	l7protocol, operation, host, version, userAgent, answers, pathHops         *wordReader
 	src, dst                                                                   endpointReader
 
 	strings   map[string]string
@@ -63,14 +61,12 @@ var readColumns = endpointColumns[3:]
 
 func newDecoder() *decoder {
 	d := &decoder{
-		pathBoot: proto.NewArray(new(proto.ColUInt64)), pathPoint: proto.NewArray(new(proto.ColUInt8)),
-		pathDir: proto.NewArray(new(proto.ColUInt8)), pathIfindex: proto.NewArray(new(proto.ColUInt32)),
-		pathLag: proto.NewArray(new(proto.ColInt64)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
+		pathLag: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
 		strings: make(map[string]string), endpoints: make(map[string]*flow.Endpoint), nodes: make(map[flow.Node]*flow.Node),
 		drops: make(map[flow.Drop]*flow.Drop), processes: make(map[flow.Process]*flow.Process),
 	}
 	for _, w := range []**wordReader{&d.kind, &d.direction, &d.point, &d.node, &d.nodeCluster, &d.process, &d.dropReason, &d.dropSymbol,
-		&d.l7protocol, &d.operation, &d.host, &d.version, &d.userAgent, &d.answers, &d.pathNode} {
+		&d.l7protocol, &d.operation, &d.host, &d.version, &d.userAgent, &d.answers, &d.pathHops} {
 		*w = newWordReader()
 	}
 	add := func(name string, c proto.ColResult) {
@@ -92,8 +88,7 @@ func newDecoder() *decoder {
 		{"l7_protocol", d.l7protocol}, {"l7_operation", d.operation}, {"l7_resource", &d.resource}, {"l7_host", d.host},
 		{"l7_version", d.version}, {"l7_traceparent", &d.traceparent}, {"l7_user_agent", d.userAgent}, {"l7_answers", d.answers},
 		{"l7_wait", &d.wait}, {"l7_status", &d.status}, {"l7_min_ttl", &d.minTTL}, {"l7_answered", &d.answered}, {"l7_error", &d.failed},
-		{"path_node", d.pathNode}, {"path_boot", d.pathBoot}, {"path_point", d.pathPoint}, {"path_direction", d.pathDir},
-		{"path_ifindex", d.pathIfindex}, {"path_lag", d.pathLag}, {"path_packets", d.pathPackets}, {"path_bytes", d.pathBytes},
+		{"path", d.pathHops}, {"path_lag", d.pathLag}, {"path_packets", d.pathPackets}, {"path_bytes", d.pathBytes},
 	} {
 		add(c.name, c.column)
 	}
@@ -119,7 +114,7 @@ func (d *decoder) rows() int { return d.time.Rows() }
 // flow makes the record of row i.
 func (d *decoder) flow(i int) flow.Flow {
 	f := flow.Flow{
-		Time: int64(d.time.Data[i]), Start: int64(d.time.Data[i]) - d.duration[i],
+		Time: int64(d.time.Data[i]), Start: int64(d.time.Data[i]) - d.duration[i]*1000,
 		Src: d.endpoint(&d.src, i), Dst: d.endpoint(&d.dst, i),
 		Node:    intern(d.nodes, flow.Node{Name: d.str(d.node, i), Cluster: d.str(d.nodeCluster, i), Boot: d.nodeBoot[i]}),
 		Packets: d.packets[i], Bytes: d.bytes[i], ReplyPackets: d.rPackets[i], ReplyBytes: d.rBytes[i],
@@ -139,7 +134,7 @@ func (d *decoder) flow(i int) flow.Flow {
 		f.L7 = &flow.L7{
 			Protocol: l7protocols[d.str(d.l7protocol, i)], Operation: d.str(d.operation, i), Resource: d.resource.Row(i),
 			Host: d.str(d.host, i), Version: d.str(d.version, i), TraceParent: d.traceparent.Row(i), UserAgent: d.str(d.userAgent, i),
-			Answers: lines(d.str(d.answers, i)), Latency: d.duration[i] - d.wait[i], Status: d.status[i], MinTTL: d.minTTL[i],
+			Answers: lines(d.str(d.answers, i)), Latency: latency(d.duration[i] - d.wait[i]), Status: d.status[i], MinTTL: d.minTTL[i],
 			Answered: d.answered[i], Error: d.failed[i],
 		}
 	}
@@ -154,21 +149,36 @@ func (d *decoder) path(f *flow.Flow, i int) []flow.Hop {
 	}
 	first := int(d.pathLag.Offsets[i]) - n
 	hops := make([]flow.Hop, n)
-	names := strings.Split(d.str(d.pathNode, i), "\n")
+	rest := d.str(d.pathHops, i)
 	for j := range hops {
-		k := first + j
-		var node flow.Node
-		if j < len(names) {
-			node.Name, node.Cluster, _ = strings.Cut(names[j], " ")
+		var line string
+		line, rest, _ = strings.Cut(rest, "\n")
+		h := d.hop(line)
+		h.Time, h.Packets, h.Bytes = f.Time+int64(d.pathLag.Data.Row(first+j))*1000, f.Packets, f.Bytes
+		if d.pathPackets.RowLen(i) == n {
+			k := int(d.pathPackets.Offsets[i]) - n + j
+			h.Packets += uint64(d.pathPackets.Data.Row(k))
+			h.Bytes += uint64(d.pathBytes.Data.Row(k))
 		}
-		node.Boot = d.pathBoot.Data.Row(k)
-		hops[j] = flow.Hop{
-			Node: intern(d.nodes, node), Time: f.Time + d.pathLag.Data.Row(k),
-			Packets: f.Packets + uint64(d.pathPackets.Data.Row(k)), Bytes: f.Bytes + uint64(d.pathBytes.Data.Row(k)),
-			Ifindex: d.pathIfindex.Data.Row(k), Point: flow.Point(d.pathPoint.Data.Row(k)), Direction: flow.Direction(d.pathDir.Data.Row(k)),
-		}
+		hops[j] = h
 	}
 	return hops
+}
+
+// hop reads a line of the path column: "point direction ifindex boot cluster node". Only the node may hold spaces.
+func (d *decoder) hop(line string) flow.Hop {
+	part := strings.SplitN(line, " ", 6)
+	if len(part) < 6 {
+		return flow.Hop{Node: noNode}
+	}
+	number := func(i int) uint64 {
+		n, _ := strconv.ParseUint(part[i], 10, 64)
+		return n
+	}
+	return flow.Hop{
+		Point: flow.Point(number(0)), Direction: flow.Direction(number(1)), Ifindex: uint32(number(2)),
+		Node: intern(d.nodes, flow.Node{Boot: number(3), Cluster: part[4], Name: part[5]}),
+	}
 }
 
 func (d *decoder) endpoint(c *endpointReader, i int) *flow.Endpoint {
@@ -237,6 +247,14 @@ func (w *wordReader) bytes(i int) []byte {
 	}
 	p := w.index.Pos[key]
 	return w.index.Buf[p.Start:p.End]
+}
+
+// latency turns microseconds into ns; -1 stays.
+func latency(us int64) int64 {
+	if us < 0 {
+		return -1
+	}
+	return us * 1000
 }
 
 func intern[T comparable](shared map[T]*T, v T) *T {

@@ -144,7 +144,7 @@ func (s *Store) Edges(ctx context.Context, q query.Edges) ([]query.Edge, error) 
 	}
 	a := s.from(edges1m, clip(q.Range), 0, q.Filter)
 	rows := newEdgeRows()
-	sql := fmt.Sprintf(`SELECT toString(src_group), toString(src_name), toString(dst_group), toString(dst_name), toString(max(src_kind)), toString(max(dst_kind)),
+	sql := fmt.Sprintf(`SELECT CAST(src_group, 'String'), CAST(src_name, 'String'), CAST(dst_group, 'String'), CAST(dst_name, 'String'), CAST(max(src_kind), 'String'), CAST(max(dst_kind), 'String'),
 	%s, %s, toUInt64(sum(%s)), toUInt64(sum(%s)), toUInt64(sumIf(%s, %s)), toUInt64(sumIf(%s, verdict = 'dropped')), toUInt64(sumIf(%s, verdict = 'audit')),
 	sum(%s), sum(%s), sum(%s), sum(%s), %s, sum(%s), toUInt64(sum(%s)),
 	%s, %s,
@@ -210,13 +210,13 @@ func (r *edgeRows) edge(i int) query.Edge {
 	return e
 }
 
-// quantiles reads the three quantiles of a DDSketch. Of an empty one they are not a number.
+// quantiles reads the three quantiles of a DDSketch of microseconds. Of an empty one they are not a number.
 func quantiles(c *proto.ColArr[float64], i int) (p50, p95, p99 int64) {
 	var q [3]int64
 	for j, v := range c.Row(i) {
 		q[j] = -1
 		if !math.IsNaN(v) {
-			q[j] = int64(math.Round(v))
+			q[j] = int64(v * 1000)
 		}
 	}
 	return q[0], q[1], q[2]
@@ -224,7 +224,7 @@ func quantiles(c *proto.ColArr[float64], i int) (p50, p95, p99 int64) {
 
 // counted is the two expressions that counts reads: how often each key comes where cond holds.
 func counted(key, times, cond string) string {
-	sum := fmt.Sprintf("sumMapIf([toString(%s)], [toUInt64(%s)], %s)", key, times, cond)
+	sum := fmt.Sprintf("sumMapIf([CAST(%s, 'String')], [toUInt64(%s)], %s)", key, times, cond)
 	return fmt.Sprintf("tupleElement(%[1]s, 1), tupleElement(%[1]s, 2)", sum)
 }
 

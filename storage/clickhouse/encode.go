@@ -1,6 +1,8 @@
 package clickhouse
 
 import (
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -33,22 +35,19 @@ type encoder struct {
 	status                 proto.ColUInt16
 	minTTL                 proto.ColUInt32
 	answered, failed       proto.ColBool
-	pathBoot               *proto.ColArr[uint64]
-	pathPoint, pathDir     *proto.ColArr[uint8]
-	pathIfindex            *proto.ColArr[uint32]
-	pathLag                *proto.ColArr[int64]
+	pathLag                *proto.ColArr[int32]
 	pathPackets, pathBytes *proto.ColArr[int64]
 
-	kind, direction, point, l7protocol    words // of enumerations
-	operation, route, host, version       words
-	userAgent, answers, pathNode, process words
-	words                                 []words // all of them
-	src, dst                              *endpoints
-	nodes                                 *table[*flow.Node]
-	nodeBoot                              proto.ColUInt64
-	drops                                 *table[*flow.Drop]
-	dropCode                              proto.ColUInt32
-	scratch                               strings.Builder
+	kind, direction, point, l7protocol words // of enumerations
+	operation, route, host, version    words
+	userAgent, answers, path, process  words
+	words                              []words // all of them
+	src, dst                           *endpoints
+	nodes                              *table[*flow.Node]
+	nodeBoot                           proto.ColUInt64
+	drops                              *table[*flow.Drop]
+	dropCode                           proto.ColUInt32
+	scratch                            []byte
 }
 
 // verdictType is the type of the verdict column, as the schema has it.
@@ -62,9 +61,7 @@ var verdictType = func() proto.ColumnType {
 
 func newEncoder() *encoder {
 	e := &encoder{
-		pathBoot: proto.NewArray(new(proto.ColUInt64)), pathPoint: proto.NewArray(new(proto.ColUInt8)),
-		pathDir: proto.NewArray(new(proto.ColUInt8)), pathIfindex: proto.NewArray(new(proto.ColUInt32)),
-		pathLag: proto.NewArray(new(proto.ColInt64)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
+		pathLag: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
 	}
 	e.time.WithPrecision(proto.PrecisionNano).WithLocation(utc)
 	add := func(name string, c proto.ColInput) { e.input = append(e.input, proto.InputColumn{Name: name, Data: c}) }
@@ -127,11 +124,7 @@ func newEncoder() *encoder {
 	add("l7_min_ttl", &e.minTTL)
 	add("l7_answered", &e.answered)
 	add("l7_error", &e.failed)
-	e.pathNode = addWords("path_node")
-	add("path_boot", e.pathBoot)
-	add("path_point", e.pathPoint)
-	add("path_direction", e.pathDir)
-	add("path_ifindex", e.pathIfindex)
+	e.path = addWords("path")
 	add("path_lag", e.pathLag)
 	add("path_packets", e.pathPackets)
 	add("path_bytes", e.pathBytes)
@@ -165,6 +158,9 @@ func (e *encoder) reset() {
 	e.dst.reset()
 }
 
+// micros rounds ns down; what is below zero, such as the latency of an exchange without a response, stays below zero.
+func micros(ns int64) int64 { return floor(ns, 1000) / 1000 }
+
 var (
 	noNode    = new(flow.Node)
 	noDrop    = new(flow.Drop)
@@ -174,7 +170,7 @@ var (
 
 func (e *encoder) append(f *flow.Flow) {
 	e.time.AppendRaw(proto.DateTime64(f.Time))
-	e.duration.Append(f.Time - f.Start)
+	e.duration.Append(micros(f.Time - f.Start))
 	e.seq.Append(f.Seq)
 	e.cookie.Append(f.Cookie)
 	e.kind.append(f.Kind.String())
@@ -223,7 +219,7 @@ func (e *encoder) appendL7(f *flow.Flow) {
 	l := orElse(f.L7, noL7)
 	protocol, route, wait := "", "", int64(0)
 	if f.L7 != nil {
-		protocol, route, wait = l.Protocol.String(), rollup.Route(l), f.Time-f.Start-l.Latency
+		protocol, route, wait = l.Protocol.String(), rollup.Route(l), micros(f.Time-f.Start)-micros(l.Latency)
 	}
 	e.l7protocol.append(protocol)
 	e.operation.append(l.Operation)
@@ -242,35 +238,31 @@ func (e *encoder) appendL7(f *flow.Flow) {
 }
 
 func (e *encoder) appendPath(f *flow.Flow) {
-	if len(f.Path) == 0 {
-		e.pathNode.append("")
-	} else {
-		e.scratch.Reset()
-		for i := range f.Path {
-			node := orElse(f.Path[i].Node, noNode)
-			if i > 0 {
-				e.scratch.WriteByte('\n')
-			}
-			e.scratch.WriteString(node.Name)
-			e.scratch.WriteByte(' ')
-			e.scratch.WriteString(node.Cluster)
-		}
-		e.pathNode.append(e.scratch.String())
-	}
+	key := e.scratch[:0]
+	differs := false
 	for i := range f.Path {
 		h := &f.Path[i]
-		appendItem(e.pathBoot, orElse(h.Node, noNode).Boot)
-		appendItem(e.pathPoint, uint8(h.Point))
-		appendItem(e.pathDir, uint8(h.Direction))
-		appendItem(e.pathIfindex, h.Ifindex)
-		appendItem(e.pathLag, h.Time-f.Time)
-		appendItem(e.pathPackets, int64(h.Packets-f.Packets))
-		appendItem(e.pathBytes, int64(h.Bytes-f.Bytes))
+		node := orElse(h.Node, noNode)
+		if i > 0 {
+			key = append(key, '\n')
+		}
+		key = append(strconv.AppendUint(key, uint64(h.Point), 10), ' ')
+		key = append(strconv.AppendUint(key, uint64(h.Direction), 10), ' ')
+		key = append(strconv.AppendUint(key, uint64(h.Ifindex), 10), ' ')
+		key = append(strconv.AppendUint(key, node.Boot, 10), ' ')
+		key = append(append(key, node.Cluster...), ' ')
+		key = append(key, node.Name...)
+		appendItem(e.pathLag, int32(min(max((h.Time-f.Time)/1000, math.MinInt32), math.MaxInt32)))
+		differs = differs || h.Packets != f.Packets || h.Bytes != f.Bytes
 	}
-	endRow(e.pathBoot)
-	endRow(e.pathPoint)
-	endRow(e.pathDir)
-	endRow(e.pathIfindex)
+	e.scratch = key
+	e.path.appendBytes(key)
+	if differs {
+		for i := range f.Path {
+			appendItem(e.pathPackets, int64(f.Path[i].Packets-f.Packets))
+			appendItem(e.pathBytes, int64(f.Path[i].Bytes-f.Bytes))
+		}
+	}
 	endRow(e.pathLag)
 	endRow(e.pathPackets)
 	endRow(e.pathBytes)
@@ -357,6 +349,15 @@ func (w words) append(s string) {
 	if w.table.append(s) {
 		w.describe(s)
 	}
+}
+
+// appendBytes is append for bytes that change after the call. It allocates only for a string that is new.
+func (w words) appendBytes(b []byte) {
+	if i, ok := w.index[string(b)]; ok {
+		w.keys = append(w.keys, i)
+		return
+	}
+	w.append(string(b))
 }
 
 // endpoints is the columns of one side.

@@ -136,7 +136,7 @@ func (s *Store) top(ctx context.Context, q query.Detail) ([]query.Operation, err
 	var requests, failed proto.ColUInt64
 	latency := proto.NewArray(new(proto.ColFloat64))
 	statuses, failing := newCounts(), newCounts()
-	sql := fmt.Sprintf(`SELECT toString(l7_protocol), toString(l7_operation), toString(l7_route), toUInt64(sum(%[1]s)) AS times, toUInt64(sumIf(%[1]s, %[2]s)), %[3]s,
+	sql := fmt.Sprintf(`SELECT CAST(l7_protocol, 'String'), CAST(l7_operation, 'String'), CAST(l7_route, 'String'), toUInt64(sum(%[1]s)) AS times, toUInt64(sumIf(%[1]s, %[2]s)), %[3]s,
 	%[4]s, %[5]s
 FROM %[6]s WHERE %[7]s AND %[8]s AND l7_protocol != '' GROUP BY l7_protocol, l7_operation, l7_route ORDER BY times DESC, 1, 2, 3 LIMIT %[9]d`,
 		a.requests, a.failed, a.latency, counted("l7_status", a.requests, all), counted("l7_status", a.requests, a.failed),
@@ -161,7 +161,7 @@ func (s *Store) drops(ctx context.Context, q query.Detail) ([]query.Drop, error)
 	a := s.from(edges1m, clip(q.Range), q.Step, q.Filter)
 	var reason, symbol proto.ColStr
 	var times proto.ColUInt64
-	sql := fmt.Sprintf(`SELECT toString(drop_reason), toString(drop_symbol), toUInt64(sum(%s)) FROM %s WHERE %s AND %s AND verdict = 'dropped' GROUP BY drop_reason, drop_symbol`,
+	sql := fmt.Sprintf(`SELECT CAST(drop_reason, 'String'), CAST(drop_symbol, 'String'), toUInt64(sum(%s)) FROM %s WHERE %s AND %s AND verdict = 'dropped' GROUP BY drop_reason, drop_symbol`,
 		a.records, a.table, a.cond, a.of(q))
 	var out []query.Drop
 	err := s.query(ctx, sql, a.params, proto.Results{{Data: &reason}, {Data: &symbol}, {Data: &times}}, func() error {
@@ -190,7 +190,7 @@ func numbers(m map[string]uint64) map[uint16]uint64 {
 func (s *Store) Groups(ctx context.Context, r query.Range) ([]string, error) {
 	r = clip(r)
 	p := params{}
-	sql := fmt.Sprintf(`SELECT DISTINCT toString(arrayJoin([src_group, dst_group])) AS name FROM edges_1m
+	sql := fmt.Sprintf(`SELECT DISTINCT CAST(arrayJoin([src_group, dst_group]), 'String') AS name FROM edges_1m
 WHERE time >= toDateTime(%s, 'UTC') AND time <= toDateTime(%s, 'UTC') ORDER BY name`, p.num(floor(r.From, int64(time.Minute))/1e9), p.num((r.To-1)/1e9))
 	return s.names(ctx, sql, p)
 }
@@ -198,7 +198,7 @@ WHERE time >= toDateTime(%s, 'UTC') AND time <= toDateTime(%s, 'UTC') ORDER BY n
 // Namespaces returns the Kubernetes namespaces that have flows in r, sorted.
 func (s *Store) Namespaces(ctx context.Context, r query.Range) ([]string, error) {
 	w := where{params: params{}}
-	sql := fmt.Sprintf(`SELECT DISTINCT toString(arrayJoin([src_namespace, dst_namespace])) AS name FROM flows WHERE %s AND name != '' ORDER BY name`, w.within(clip(r)))
+	sql := fmt.Sprintf(`SELECT DISTINCT CAST(arrayJoin([src_namespace, dst_namespace]), 'String') AS name FROM flows WHERE %s AND name != '' ORDER BY name`, w.within(clip(r)))
 	return s.names(ctx, sql, w.params)
 }
 

@@ -2,7 +2,7 @@
 CREATE TABLE IF NOT EXISTS flows_in
 (
     time DateTime64(9, 'UTC'),
-    duration Int64,                              -- time - start, ns
+    duration Int64,                              -- time - start, microseconds
     seq UInt64,
     cookie UInt64,
     kind LowCardinality(String),
@@ -71,25 +71,22 @@ CREATE TABLE IF NOT EXISTS flows_in
     l7_traceparent String,
     l7_user_agent LowCardinality(String),
     l7_answers LowCardinality(String),           -- DNS, one a line
-    l7_wait Int64,                               -- duration - latency, ns: mostly 0, so that time is stored once
+    l7_wait Int64,                               -- duration - latency, microseconds: mostly 0, so that time is stored once
     l7_status UInt16,
     l7_min_ttl UInt32,
     l7_answered Bool,
     l7_error Bool,
-    path_node LowCardinality(String),            -- the other observations, in time order: "node cluster" of each, one a line
-    path_boot Array(UInt64),
-    path_point Array(UInt8),
-    path_direction Array(UInt8),
-    path_ifindex Array(UInt32),
-    path_lag Array(Int64),                       -- their time - time, ns
-    path_packets Array(Int64),                   -- their packets - packets
+    path LowCardinality(String),                 -- the other observations, in time order, one a line: "point direction ifindex boot cluster node"
+    path_lag Array(Int32),                       -- their time - time, microseconds
+    path_packets Array(Int64),                   -- their packets - packets; empty if nothing differs
     path_bytes Array(Int64),
-    start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalNanosecond(duration),
-    l7_latency Int64 ALIAS duration - l7_wait    -- ns; -1: no response seen
+    start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
+    l7_latency Int64 ALIAS duration - l7_wait    -- microseconds; -1: no response seen
 )
 ENGINE = Null;
 
--- All flows as they are. Rows of one edge lie together, so that each column repeats itself; a query for a span of time reads its 5-minute buckets.
+-- All flows as they are. Rows of one connection lie together, and those of one edge, so that columns repeat themselves; a query for
+-- a span of time reads its 5-minute buckets.
 CREATE TABLE IF NOT EXISTS flows
 (
     time DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
@@ -167,21 +164,17 @@ CREATE TABLE IF NOT EXISTS flows
     l7_min_ttl UInt32 CODEC(T64, ZSTD(1)),
     l7_answered Bool CODEC(ZSTD(1)),
     l7_error Bool CODEC(ZSTD(1)),
-    path_node LowCardinality(String) CODEC(ZSTD(1)),
-    path_boot Array(UInt64) CODEC(ZSTD(1)),
-    path_point Array(UInt8) CODEC(ZSTD(1)),
-    path_direction Array(UInt8) CODEC(ZSTD(1)),
-    path_ifindex Array(UInt32) CODEC(ZSTD(1)),
-    path_lag Array(Int64) CODEC(T64, ZSTD(1)),
+    path LowCardinality(String) CODEC(ZSTD(1)),
+    path_lag Array(Int32) CODEC(ZSTD(1)),
     path_packets Array(Int64) CODEC(ZSTD(1)),
     path_bytes Array(Int64) CODEC(ZSTD(1)),
-    start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalNanosecond(duration),
+    start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     l7_latency Int64 ALIAS duration - l7_wait
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)
-ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_name, time)
+ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, src_addr, src_port, time)
 TTL toDateTime(time) + INTERVAL 7 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS flows_view TO flows AS SELECT * FROM flows_in;
