@@ -272,7 +272,9 @@ func TestWakeup(t *testing.T) {
 		}
 		return n > 0
 	}
-	r.in(datagram(t, client4, server4, 7000, 53, "payload")) // goes another way into the ring
+	query := datagram(t, client4, server4, 7000, 53, "payload")
+	r.in(query).records()
+	r.in(query) // payload goes another way into the ring
 	if woken() {
 		t.Fatal("woken by a payload")
 	}

@@ -24,10 +24,10 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 )
 
 // Errors of Load that callers tell apart.
@@ -143,7 +143,7 @@ func classify(err error) error {
 	if _, btfErr := btf.LoadKernelSpec(); errors.Is(btfErr, btf.ErrNotFound) || errors.Is(btfErr, ebpf.ErrNotSupported) {
 		return fmt.Errorf("%w (%w)", ErrNoBTF, err)
 	}
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+	if errors.Is(err, unix.EPERM) { // the verifier's own refusal is EACCES
 		return fmt.Errorf("%w (%w)", ErrPermission, err)
 	}
 	return err
