@@ -149,7 +149,20 @@ describe("Placer", () => {
     for (const [id, c] of kept) expect(grown.cells.get(id)).toEqual(c);
   });
 
-  test("what only calls from outside has a box of its own", () => {
+  test("the place of a card that left for good goes to a new one", () => {
+    const p = new Placer();
+    const gone = "shop/recommend";
+    const place = p.update("all", s, view, true).cells.get(gone);
+    const without = (): Snapshot => ({ ...s, nodes: s.nodes!.filter((n) => n.id !== gone), edges: s.edges!.filter((e) => e.src !== gone && e.dst !== gone) });
+    for (let i = 0; i < 130; i++) p.update("all", without(), view, true);
+    expect(p.layout.cells.get(gone)).toEqual(place);
+    const w = without();
+    const l = p.update("all", { ...w, nodes: [...w.nodes!, { ...w.nodes![0]!, id: "shop/new", group: "shop" }] }, view, true);
+    expect(l.cells.has(gone)).toBe(false);
+    expect(l.cells.get("shop/new")).toEqual(place);
+  });
+
+  test("what mostly calls from outside has a box of its own", () => {
     const l = new Placer().update("all", s, view, false);
     const a = l.cells.get("world/198.51.100.7")!.group;
     const b = l.cells.get("world/api.stripe.example")!.group;

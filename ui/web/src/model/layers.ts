@@ -3,12 +3,12 @@
 /** Weight by "from" and "to". Self loops are ignored. */
 export type Weights = ReadonlyMap<string, ReadonlyMap<string, number>>;
 
-export function weights(pairs: Iterable<readonly [string, string]>): Map<string, Map<string, number>> {
+export function weights(pairs: Iterable<readonly [string, string, (number | undefined)?]>): Map<string, Map<string, number>> {
   const w = new Map<string, Map<string, number>>();
-  for (const [a, b] of pairs) {
+  for (const [a, b, by = 1] of pairs) {
     if (a === b) continue;
     const row = w.get(a) ?? new Map<string, number>();
-    row.set(b, (row.get(b) ?? 0) + 1);
+    row.set(b, (row.get(b) ?? 0) + by);
     w.set(a, row);
   }
   return w;

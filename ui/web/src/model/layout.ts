@@ -16,6 +16,8 @@ export interface LayoutEdge {
   id: string;
   src: string;
   dst: string;
+  /** How much it says about who calls whom; 1 if not given. */
+  weight?: number | undefined;
 }
 
 export interface Cell {
@@ -75,7 +77,7 @@ const boxWidth = (cols: number): number => 2 * GROUP_PAD + cols * CARD.w + Math.
 /** Cards of one group to columns: by layer, none much longer than the others. */
 function spread(ids: readonly string[], edges: readonly LayoutEdge[], grid: number): string[][] {
   const inside = new Set(ids);
-  const w = weights(edges.filter((e) => inside.has(e.src) && inside.has(e.dst)).map((e) => [e.src, e.dst] as const));
+  const w = weights(edges.filter((e) => inside.has(e.src) && inside.has(e.dst)).map((e) => [e.src, e.dst, e.weight] as const));
   const layer = layers(ids, w);
   const cols = gridColumns(ids.length, grid);
   const deepest = Math.max(0, ...layer.values());
@@ -152,7 +154,7 @@ function candidates(nodes: readonly LayoutNode[], edges: readonly LayoutEdge[], 
     members.set(n.group, [...(members.get(n.group) ?? []), n.id]);
     groupOf.set(n.id, n.group);
   }
-  const between = weights(edges.map((e) => [groupOf.get(e.src) ?? "", groupOf.get(e.dst) ?? ""] as const));
+  const between = weights(edges.map((e) => [groupOf.get(e.src) ?? "", groupOf.get(e.dst) ?? "", e.weight] as const));
   const layer = layers([...members.keys()], between);
   const seq = [...members.keys()].sort((a, b) => layer.get(a)! - layer.get(b)! || (a < b ? -1 : 1));
   const found = new Map<string, Candidate>();
@@ -247,6 +249,17 @@ export function arrange(nodes: readonly LayoutNode[], edges: readonly LayoutEdge
     if (score > bestScore) [best, bestScore] = [place, score];
   }
   return { ...best!, edges: new Map(edges.map((e) => [e.id, e])) };
+}
+
+/** Frees the places of cards that will not come back; the others stay where they are. */
+export function forget(l: Layout, gone: ReadonlySet<string>): Layout {
+  const cells = new Map([...l.cells].filter(([id]) => !gone.has(id)));
+  const used = new Set([...cells.values()].map((c) => c.group));
+  return {
+    groups: new Map([...l.groups].filter(([g]) => used.has(g))),
+    cells,
+    edges: new Map([...l.edges].filter(([, e]) => !gone.has(e.src) && !gone.has(e.dst))),
+  };
 }
 
 /** Rows that a group has now. */

@@ -1,9 +1,10 @@
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import { isEmpty } from "../model/filter.ts";
-import { bytes, millis, percent, plural, rate, span as spanWords } from "../model/format.ts";
+import { bytes, count, millis, percent, plural, rate, span as spanWords } from "../model/format.ts";
+import { fold, isRest, type Folded } from "../model/fold.ts";
 import type { Edge, Node, Snapshot } from "../model/types.ts";
-import { WIDTHS, type WidthBy } from "../model/url.ts";
+import { WIDTHS, type Selection, type WidthBy } from "../model/url.ts";
 import { edgeRate, errorPct, NOTABLE_ERRORS } from "../model/verdict.ts";
 import { connection, failure, go, isLive, live, loading, retry, select, setFilter, snapshot, status, subject, view } from "../state.ts";
 import type { GraphHandle } from "./graph-view.ts";
@@ -13,7 +14,7 @@ import { SvgView } from "./svg-view.tsx";
 
 const WIDTH_NAME: Record<WidthBy, string> = { requests: "requests", bytes: "bytes", connections: "connections" };
 
-function Toolbar({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | null } }): JSX.Element {
+function Toolbar({ s, folded, handle }: { s: Snapshot; folded: number; handle: { current: GraphHandle | null } }): JSX.Element {
   const { table, width } = view.value;
   const tool = (label: string, icon: JSX.Element, act: (h: GraphHandle) => void): JSX.Element => (
     <button type="button" class="button small square" aria-label={label} title={label} onClick={() => handle.current && act(handle.current)}>
@@ -44,6 +45,7 @@ function Toolbar({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | 
       )}
       <span class="count">
         {plural(s.nodes?.length ?? 0, "workload")} · {plural(s.edges?.length ?? 0, "connection")} · {plural(new Set(s.nodes?.map((n) => n.group)).size, "group")}
+        {folded > 0 && !table && ` · ${count(folded)} share cards`}
       </span>
       {!table && (
         <span class="button-row end">
@@ -131,10 +133,18 @@ function Head({ names }: { names: readonly (readonly [string, number?])[] }): JS
   );
 }
 
+/** Rows that a table shows at once; a filter finds the others. */
+const MAX_ROWS = 300;
+
+const busiest = <T,>(list: readonly T[], rank: (x: T) => number): T[] => [...list].sort((a, b) => rank(b) - rank(a)).slice(0, MAX_ROWS);
+
+const More = ({ n }: { n: number }): JSX.Element | null => (n > MAX_ROWS ? <p class="hint">{count(n - MAX_ROWS)} less busy ones are not listed: filter to find them.</p> : null);
+
 /** The map's twin: the same facts as rows. */
 function MapTable({ s }: { s: Snapshot }): JSX.Element {
-  const nodes = [...(s.nodes ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const edges = [...(s.edges ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const byId = (a: { id: string }, b: { id: string }): number => (a.id < b.id ? -1 : 1);
+  const nodes = busiest(s.nodes ?? [], (n) => n.rate + n.drops).sort(byId);
+  const edges = busiest(s.edges ?? [], (e) => edgeRate(e) + e.drops).sort(byId);
   return (
     <div class="map-table" tabIndex={0} role="region" aria-label="The map as tables">
       <table class="grid">
@@ -146,6 +156,7 @@ function MapTable({ s }: { s: Snapshot }): JSX.Element {
           ))}
         </tbody>
       </table>
+      <More n={s.nodes?.length ?? 0} />
       <table class="grid">
         <caption>Connections</caption>
         <Head names={[["from → to", 2], ["protocols"], ["rate"], ["p95"], ["errors"], ["drops"], ["bytes", 2]]} />
@@ -155,6 +166,7 @@ function MapTable({ s }: { s: Snapshot }): JSX.Element {
           ))}
         </tbody>
       </table>
+      <More n={s.edges?.length ?? 0} />
     </div>
   );
 }
@@ -219,11 +231,26 @@ export function Failed(): JSX.Element {
   );
 }
 
+/** The last picture: its cards stay, and the same data are not folded twice. */
+let last: { subject: string; pinned: string | null; of: Snapshot; folded: Folded } | null = null;
+
+function foldFor(s: Snapshot): Folded {
+  const sel = view.value.selection;
+  const pinned = sel?.type === "node" ? sel.id : null;
+  if (last && last.of === s && last.pinned === pinned) return last.folded;
+  const key = subject.value;
+  const folded = fold(s, last?.subject === key ? last.folded.shown : new Set(), pinned);
+  last = { subject: key, pinned, of: s, folded };
+  return folded;
+}
+
 function Picture({ s, handle }: { s: Snapshot; handle: { current: GraphHandle | null } }): JSX.Element {
   const [ref, room] = useSize<HTMLDivElement>();
+  // What stands for many opens the table, which lists each of them.
+  const pick = (sel: Selection): void => (sel && sel.type !== "flow" && sel.id.split(">").some(isRest) ? go({ table: true, selection: null }) : select(sel));
   return (
     <div class="picture" ref={ref}>
-      {room.w > 0 && room.h > 0 && <SvgView snapshot={s} subject={subject.value} selection={view.value.selection} width={view.value.width} room={room} onSelect={select} handle={(h) => (handle.current = h)} />}
+      {room.w > 0 && room.h > 0 && <SvgView snapshot={s} subject={subject.value} selection={view.value.selection} width={view.value.width} room={room} onSelect={pick} handle={(h) => (handle.current = h)} />}
       <Legend />
     </div>
   );
@@ -235,13 +262,14 @@ export function MapPane(): JSX.Element {
   if (failure.value && (!s || isLive.value)) return <Failed />;
   if (!s || loading.value) return connection.value.state === "lost" && isLive.value ? <Notice title="Not connected" sign="!"><p>The map appears as soon as the server answers.</p></Notice> : <MapSkeleton />;
   if (!s.nodes?.length) return <NothingSeen />;
+  const f = foldFor(s);
   return (
     <section class="map" aria-label="Service map">
-      <Toolbar s={s} handle={handle} />
+      <Toolbar s={s} folded={f.folded} handle={handle} />
       {view.value.table ? (
         <MapTable s={s} />
       ) : (
-        <Picture s={s} handle={handle} />
+        <Picture s={f.snapshot} handle={handle} />
       )}
     </section>
   );
