@@ -70,16 +70,34 @@ func (s *interfaces) run(ctx context.Context, ready func()) error {
 	}
 }
 
-// reconcile makes what is attached equal to what is there.
+// reconcile makes what is attached equal to what is there. A list that was cut short by changes is no reason to detach:
+// those changes wake us again.
 func (s *interfaces) reconcile() error {
-	links, err := s.handle.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("list interfaces: %w", err)
+	links, err := whole(s.handle.LinkList)
+	if err == nil {
+		var uplinks map[int]bool
+		if uplinks, err = whole(s.uplinks); err == nil {
+			s.apply(links, uplinks)
+			return nil
+		}
 	}
-	uplinks, err := s.uplinks()
-	if err != nil {
-		return err
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil
 	}
+	return fmt.Errorf("list interfaces: %w", err)
+}
+
+// whole calls list until nothing changes meanwhile, or some tries have failed.
+func whole[T any](list func() (T, error)) (v T, err error) {
+	for range 10 {
+		if v, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return v, err
+}
+
+func (s *interfaces) apply(links []netlink.Link, uplinks map[int]bool) {
 	roles := s.cfg.Interfaces.roles(links, uplinks)
 	for index := range s.observed {
 		if roles[index] == RoleNone {
@@ -91,7 +109,6 @@ func (s *interfaces) reconcile() error {
 			s.observe(a.Index, a.Name, roles[a.Index])
 		}
 	}
-	return nil
 }
 
 // uplinks returns the interfaces with a default route in the main table.
@@ -99,8 +116,8 @@ func (s *interfaces) uplinks() (map[int]bool, error) {
 	up := make(map[int]bool)
 	for _, family := range [...]int{unix.AF_INET, unix.AF_INET6} {
 		routes, err := s.handle.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EOPNOTSUPP) {
-			return nil, fmt.Errorf("list default routes: %w", err)
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, err
 		}
 		for _, r := range routes {
 			if r.LinkIndex != 0 {
