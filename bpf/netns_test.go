@@ -258,3 +258,38 @@ func TestNonLinear(t *testing.T) {
 		t.Errorf("%d packets unparsed", got)
 	}
 }
+
+// The same programs as classifiers of clsact, the way of kernels before 6.6: they see the packets, and let them pass.
+func TestClsact(t *testing.T) {
+	server, client := pair(t)
+	r := newRig(t, nil)
+	index := server.link("plxt0").Attrs().Index
+	r.role(index, RoleEndpoint)
+	if err := server.nl.QdiscAdd(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
+		QdiscType:  "clsact",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for parent, prog := range map[uint32]*ebpf.Program{netlink.HANDLE_MIN_INGRESS: r.Ingress, netlink.HANDLE_MIN_EGRESS: r.Egress} {
+		if err := server.nl.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
+			Fd:          prog.FD(), Name: "plxt", DirectAction: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := server.listen("10.77.0.1:0")
+	c := client.dial("tcp", l.Addr().String())
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	initiator := c.LocalAddr().String()
+	c.Close()
+	accepted.Close()
+	all := r.wait("close", closed(initiator))
+	if diff := cmp.Diff([]string{"NEW", "STATE", "STATE", "CLOSE"}, total(all, initiator).Kinds); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
