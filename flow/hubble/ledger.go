@@ -12,8 +12,9 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
-// LedgerService is a gRPC service of one method beside the Observer: Get(google.protobuf.Empty) returns (google.protobuf.Struct), which LedgerToStruct
-// makes: {"exact": true, "nodes": [{"name", "boot", "connected", "since", "produced", "delivered", "in_flight", "lost": {stage: count}}]}.
+// LedgerService is a gRPC service of one method beside the Observer: Get(google.protobuf.Empty) returns
+// (google.protobuf.Struct), which LedgerToStruct makes: {"exact": true, "nodes": [{"name", "boot", "connected",
+// "since", "produced", "delivered", "in_flight", "lost": {stage: count}}]}.
 const LedgerService = "parallax.v1.Ledger"
 
 // GetLedger asks the server behind c.
@@ -25,7 +26,8 @@ func GetLedger(ctx context.Context, c grpc.ClientConnInterface) ([]flow.NodeLedg
 	return LedgerFromStruct(&s)
 }
 
-// Missing is what l does not account for: Produced less everything else. It is 0 in an exact ledger, and negative if more was delivered than produced.
+// Missing is what l does not account for: Produced less everything else. It is 0 in an exact ledger, and negative if
+// more was delivered than produced.
 func Missing(l *flow.NodeLedger) int64 {
 	n := int64(l.Produced) - int64(l.Delivered) - int64(l.InFlight)
 	for _, lost := range l.Lost {

@@ -6,7 +6,8 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
-// Summary says in words what happened in f, with its figures: "GET /cart/7 -> 200 3.1 ms", "TCP closed after 2.1 s 1.2 kB / 34 kB", "NO_SOCKET in tcp_v4_rcv".
+// Summary says in words what happened in f, with its figures: "GET /cart/7 -> 200 3.1 ms", "TCP closed after 2.1 s 1.2
+// kB / 34 kB", "NO_SOCKET in tcp_v4_rcv".
 func Summary(f *flow.Flow) string {
 	s := flow.Describe(f)
 	switch {

@@ -63,8 +63,11 @@ func (o *sender) lost(n uint64) error {
 
 func (o *sender) lostEvent(node string, source flowpb.LostEventSource, n uint64) error {
 	now := timestamppb.Now()
-	lost := &flowpb.LostEvent{Source: source, NumEventsLost: n, Last: now}
-	return o.stream.Send(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: lost}, NodeName: node, Time: now})
+	return o.stream.Send(&observerpb.GetFlowsResponse{
+		ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: &flowpb.LostEvent{Source: source, NumEventsLost: n, Last: now}},
+		NodeName:      node,
+		Time:          now,
+	})
 }
 
 // nodeStatus says which nodes this stream hears of.
@@ -72,8 +75,8 @@ func (o *sender) nodeStatus() error { return o.sendStates(states(o.ledger(), nil
 
 func (o *sender) sendStates(states map[relaypb.NodeState][]string) error {
 	for _, s := range slices.Sorted(maps.Keys(states)) {
-		event := &relaypb.NodeStatusEvent{StateChange: s, NodeNames: states[s]}
-		if err := o.stream.Send(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_NodeStatus{NodeStatus: event}, Time: timestamppb.Now()}); err != nil {
+		event := &observerpb.GetFlowsResponse_NodeStatus{NodeStatus: &relaypb.NodeStatusEvent{StateChange: s, NodeNames: states[s]}}
+		if err := o.stream.Send(&observerpb.GetFlowsResponse{ResponseTypes: event, Time: timestamppb.Now()}); err != nil {
 			return err
 		}
 	}

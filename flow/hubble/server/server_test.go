@@ -14,13 +14,11 @@ import (
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
-	relaypb "github.com/cilium/cilium/api/v1/relay"
 	gocmp "github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -28,7 +26,6 @@ import (
 
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/filter"
-	"github.com/parallax-flow/parallax/flow/hubble"
 	"github.com/parallax-flow/parallax/flow/query"
 	"github.com/parallax-flow/parallax/flow/ring"
 )
@@ -275,120 +272,6 @@ func TestStorageError(t *testing.T) {
 	}
 }
 
-// follower starts a stream that the test's end ends.
-func follower(t *testing.T, conn *grpc.ClientConn, req *observerpb.GetFlowsRequest) observerpb.Observer_GetFlowsClient {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	req.Follow = true
-	stream, err := observerpb.NewObserverClient(conn).GetFlows(ctx, req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stream
-}
-
-func nextFlow(t *testing.T, stream observerpb.Observer_GetFlowsClient) (port int, lost uint64) {
-	t.Helper()
-	for {
-		r, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		lost += r.GetLostEvents().GetNumEventsLost()
-		if f := r.GetFlow(); f != nil {
-			return int(f.GetL4().GetTCP().GetSourcePort()), lost
-		}
-	}
-}
-
-func TestFollow(t *testing.T) {
-	base := time.Now()
-	live := ring.New(64)
-	live.Add(records(base, 1, 11))
-	conn := serve(t, New(Config{Live: live}))
-	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 2, Blacklist: []*flowpb.FlowFilter{{SourcePort: []string{"12"}}}})
-	for _, want := range []int{9, 10} {
-		if got, _ := nextFlow(t, stream); got != want {
-			t.Fatalf("backlog: got %d, want %d", got, want)
-		}
-	}
-	// One flow at a time: each must come although none follows.
-	for _, add := range []int{11, 13, 14} {
-		live.Add([]flow.Flow{record(base, 12), record(base, add)})
-		if got, lost := nextFlow(t, stream); got != add || lost != 0 {
-			t.Fatalf("got %d (lost %d), want %d", got, lost, add)
-		}
-	}
-}
-
-func TestFollowUntil(t *testing.T) {
-	base := time.Now().Add(-time.Minute)
-	live := ring.New(64)
-	live.Add(records(base, 1, 4))
-	conn := serve(t, New(Config{Live: live}))
-	got := collect(t, conn, &observerpb.GetFlowsRequest{Since: timestamppb.New(base), Follow: true, Until: timestamppb.New(time.Now().Add(-time.Second))})
-	if diff := gocmp.Diff(numbers(1, 4), got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// A client that does not read is overtaken: what it gets and what it is told it lost add up exactly.
-func TestSlowClientIsTold(t *testing.T) {
-	base := time.Now()
-	live := ring.New(64)
-	live.Add(records(base, 0, 1))
-	conn := serve(t, New(Config{Live: live}))
-	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 1})
-	nextFlow(t, stream)
-	const total = 60000 // more than the connection's buffers hold
-	for from := 1; from < total; from += 50 {
-		live.Add(records(base, from, min(from+50, total)))
-	}
-	var seen, lost uint64 = 1, 0
-	for expect := 1; ; expect++ {
-		port, missed := nextFlow(t, stream)
-		seen++
-		lost += missed
-		expect += int(missed)
-		if port != expect {
-			t.Fatalf("got %d, want %d after %d lost", port, expect, lost)
-		}
-		if port == total-1 {
-			break
-		}
-	}
-	if seen+lost != total || lost == 0 {
-		t.Errorf("%d seen, %d lost of %d", seen, lost, total)
-	}
-}
-
-func TestStoppingEndsFollowers(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	live := ring.New(4)
-	live.Add(records(time.Now(), 1, 2))
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- New(Config{Live: live}).Run(ctx, listener) }()
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	stream := follower(t, conn, &observerpb.GetFlowsRequest{Number: 1})
-	nextFlow(t, stream)
-	cancel()
-	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the server is stopping") {
-		t.Errorf("error = %v", err)
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
 func TestFieldMask(t *testing.T) {
 	base := time.Now()
 	live := ring.New(4)
@@ -408,149 +291,6 @@ func TestFieldMask(t *testing.T) {
 	}
 	if diff := gocmp.Diff(want, r, protocmp.Transform()); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestStatusNodesNamespaces(t *testing.T) {
-	now := time.Now()
-	live := ring.New(16)
-	live.Add(records(now, 0, 20))
-	old := record(now.Add(-2*time.Hour), 1)
-	old.Src = &flow.Endpoint{Namespace: "gone"}
-	live.Add([]flow.Flow{old})
-	ledgers := []flow.NodeLedger{
-		{Node: &flow.Node{Name: "n2", Boot: 1}, Since: 5, Produced: 3},
-		{Node: n1, Connected: true, Since: now.UnixNano(), Produced: 21, Delivered: 20, Lost: map[string]uint64{flow.StageKernelRing: 1}},
-		{Node: &flow.Node{Name: "n2", Boot: 2}, Since: 9, Produced: 4, Delivered: 4},
-	}
-	conn := serve(t, New(Config{Version: "parallax 1.2.3", Live: live, Ledger: func() []flow.NodeLedger { return ledgers }}))
-	client := observerpb.NewObserverClient(conn)
-
-	st, err := client.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st.GetNumFlows() != 16 || st.GetMaxFlows() != 16 || st.GetSeenFlows() != 21 || st.GetUptimeNs() == 0 || st.GetVersion() != "parallax 1.2.3" ||
-		st.GetNumConnectedNodes().GetValue() != 1 || st.GetNumUnavailableNodes().GetValue() != 1 || !slices.Equal(st.GetUnavailableNodes(), []string{"default/n2"}) {
-		t.Errorf("status %v", st)
-	}
-	nodes, err := client.GetNodes(t.Context(), &observerpb.GetNodesRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, n := range nodes.GetNodes() {
-		got = append(got, n.GetName()+" "+n.GetState().String())
-	}
-	if diff := gocmp.Diff([]string{"default/n1 NODE_CONNECTED", "default/n2 NODE_UNAVAILABLE"}, got); diff != "" || nodes.GetNodes()[1].GetSeenFlows() != 4 {
-		t.Errorf("nodes %v", nodes)
-	}
-	namespaces, err := client.GetNamespaces(t.Context(), &observerpb.GetNamespacesRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []*observerpb.Namespace{{Namespace: "shop"}, {Cluster: "blue", Namespace: "data"}}
-	if diff := gocmp.Diff(want, namespaces.GetNamespaces(), protocmp.Transform()); diff != "" {
-		t.Error(diff)
-	}
-	back, err := hubble.GetLedger(t.Context(), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledgers[0].Lost, ledgers[2].Lost = map[string]uint64{}, map[string]uint64{}
-	if diff := gocmp.Diff(ledgers, back); diff != "" {
-		t.Error(diff)
-	}
-	if m := hubble.Missing(&back[0]); m != 3 {
-		t.Errorf("missing %d, want 3", m)
-	}
-	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "observer.Observer"})
-	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		t.Errorf("health %v, %v", health, err)
-	}
-}
-
-func TestCiliumsOwnEvents(t *testing.T) {
-	client := observerpb.NewObserverClient(serve(t, New(Config{Live: ring.New(1)})))
-	agent, err := client.GetAgentEvents(t.Context(), &observerpb.GetAgentEventsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := agent.Recv(); status.Code(err) != codes.Unimplemented {
-		t.Errorf("agent events: %v", err)
-	}
-	debug, err := client.GetDebugEvents(t.Context(), &observerpb.GetDebugEventsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := debug.Recv(); status.Code(err) != codes.Unimplemented {
-		t.Errorf("debug events: %v", err)
-	}
-}
-
-// A follower hears of a node that goes, of one that comes, and of records lost on their way here.
-func TestNotices(t *testing.T) {
-	ledgers := []flow.NodeLedger{{Node: n1, Connected: true, Lost: map[string]uint64{flow.StageKernelRing: 1}}}
-	var sent []*observerpb.GetFlowsResponse
-	o := &sender{stream: &recorder{sent: &sent}, ledger: func() []flow.NodeLedger { return ledgers }}
-	o.watch()
-	ledgers = []flow.NodeLedger{
-		{Node: n1, Lost: map[string]uint64{flow.StageKernelRing: 4, flow.StagePublish: 2}},
-		{Node: &flow.Node{Name: "n2", Boot: 3}, Connected: true},
-		{Node: &flow.Node{Name: "n2", Boot: 2}}, // of a former start of its collector
-	}
-	if err := o.notices(); err != nil || len(sent) != 0 {
-		t.Fatalf("too early: %v, %v", sent, err)
-	}
-	o.noticed = time.Time{}
-	if err := o.notices(); err != nil {
-		t.Fatal(err)
-	}
-	o.noticed = time.Time{}
-	if err := o.notices(); err != nil { // nothing changed
-		t.Fatal(err)
-	}
-	var got []string
-	for _, r := range sent {
-		switch {
-		case r.GetLostEvents() != nil:
-			got = append(got, r.GetNodeName()+" "+r.GetLostEvents().GetSource().String()+" "+string(rune('0'+r.GetLostEvents().GetNumEventsLost())))
-		default:
-			got = append(got, r.GetNodeStatus().GetStateChange().String()+" "+strings.Join(r.GetNodeStatus().GetNodeNames(), ","))
-		}
-	}
-	want := []string{
-		"default/n1 OBSERVER_EVENTS_QUEUE 2", "default/n1 PERF_EVENT_RING_BUFFER 3",
-		relaypb.NodeState_NODE_CONNECTED.String() + " default/n2", relaypb.NodeState_NODE_UNAVAILABLE.String() + " default/n1",
-	}
-	if diff := gocmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-type recorder struct {
-	observerpb.Observer_GetFlowsServer
-	sent *[]*observerpb.GetFlowsResponse
-}
-
-func (r *recorder) Send(m *observerpb.GetFlowsResponse) error {
-	*r.sent = append(*r.sent, m)
-	return nil
-}
-
-func TestRate(t *testing.T) {
-	live := ring.New(16)
-	s := sampler{live: live}
-	start := time.Unix(1000, 0)
-	if got := s.rate(); got != 0 {
-		t.Errorf("before any sample: %v", got)
-	}
-	for i := range 101 { // 5 flows a second for 40 seconds, then 10
-		s.sample(start.Add(time.Duration(i) * time.Second))
-		live.Add(records(start, 0, map[bool]int{true: 5, false: 10}[i < 40]))
-	}
-	if got := s.rate(); got != 10 {
-		t.Errorf("rate = %v, want the last minute's 10", got)
 	}
 }
 

@@ -51,7 +51,9 @@ func (s *Server) ServerStatus(context.Context, *observerpb.ServerStatusRequest) 
 func (s *Server) GetNodes(context.Context, *observerpb.GetNodesRequest) (*observerpb.GetNodesResponse, error) {
 	response := &observerpb.GetNodesResponse{}
 	for _, n := range byName(s.config.Ledger()) {
-		node := &observerpb.Node{Name: hubble.NodeName(n.Node), Version: s.config.Version, State: state(n.Connected), SeenFlows: n.Produced, Tls: &observerpb.TLS{}}
+		node := &observerpb.Node{
+			Name: hubble.NodeName(n.Node), Version: s.config.Version, State: state(n.Connected), SeenFlows: n.Produced, Tls: &observerpb.TLS{},
+		}
 		if n.Connected && n.Since > 0 {
 			node.UptimeNs = uint64(max(time.Since(time.Unix(0, n.Since)), 0))
 		}
