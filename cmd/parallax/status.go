@@ -72,7 +72,8 @@ func runStatus(ctx context.Context, c *client, output string, out io.Writer) err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Server   %s, %s, up %s\n", c.server, cmp.Or(st.GetVersion(), "unknown version"), flow.Duration(int64(st.GetUptimeNs())))
-	fmt.Fprintf(&b, "Flows    %s of %s in memory, %s seen, %.1f per second\n", digits(st.GetNumFlows()), digits(st.GetMaxFlows()), digits(st.GetSeenFlows()), st.GetFlowsRate())
+	fmt.Fprintf(&b, "Flows    %s of %s in memory, %s seen, %.1f per second\n",
+		digits(st.GetNumFlows()), digits(st.GetMaxFlows()), digits(st.GetSeenFlows()), st.GetFlowsRate())
 	fmt.Fprintf(&b, "Nodes    %d connected", st.GetNumConnectedNodes().GetValue())
 	if gone := st.GetUnavailableNodes(); len(gone) > 0 {
 		fmt.Fprintf(&b, ", %d unavailable: %s", len(gone), strings.Join(gone, ", "))
@@ -108,7 +109,8 @@ func writeLedger(w io.Writer, ledgers []flow.NodeLedger) {
 	if len(missing) > 0 {
 		verdict = "NOT exact, off at " + strings.Join(missing, ", ")
 	}
-	fmt.Fprintf(w, "Ledger   %s: %s produced = %s delivered + %s in flight + %s lost\n", verdict, digits(produced), digits(delivered), digits(inFlight), digits(lost))
+	fmt.Fprintf(w, "Ledger   %s: %s produced = %s delivered + %s in flight + %s lost\n",
+		verdict, digits(produced), digits(delivered), digits(inFlight), digits(lost))
 	if len(ledgers) == 0 {
 		return
 	}
@@ -124,7 +126,8 @@ func writeLedger(w io.Writer, ledgers []flow.NodeLedger) {
 		if l.Since > 0 {
 			state += " " + flow.Duration(time.Since(time.Unix(0, l.Since)).Nanoseconds())
 		}
-		fmt.Fprintf(tabs, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", hubble.NodeName(l.Node), state, digits(l.Produced), digits(l.Delivered), digits(l.InFlight), digits(sum(l.Lost)), places(l.Lost))
+		fmt.Fprintf(tabs, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			hubble.NodeName(l.Node), state, digits(l.Produced), digits(l.Delivered), digits(l.InFlight), digits(sum(l.Lost)), places(l.Lost))
 	}
 	_ = tabs.Flush() // w is a strings.Builder, which never fails
 }

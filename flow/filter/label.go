@@ -34,8 +34,8 @@ type Requirement struct {
 type Selector []Requirement
 
 // ParseSelector reads the full grammar of Kubernetes' label selectors (k8s.io/apimachinery/pkg/labels), for example
-// "app=web, tier in (front, edge), !canary, generation>3". As in Cilium a key may name its source: "k8s:" and "any:" are the same here, "reserved:host",
-// "reserved:world" and "reserved:unknown" select by the kind of endpoint.
+// "app=web, tier in (front, edge), !canary, generation>3". As in Cilium a key may name its source: "k8s:" and "any:"
+// are the same here, "reserved:host", "reserved:world" and "reserved:unknown" select by the kind of endpoint.
 func ParseSelector(s string) (Selector, error) {
 	p := labelParser{rest: s}
 	var out Selector

@@ -1,6 +1,6 @@
-// Package config layers configuration: what stands on the command line comes before the environment, that before a YAML file, that
-// before a flag's default. A key of the file is a flag's name; its environment variable is PARALLAX_ and that name in capitals with
-// underscores. A list in the file sets a flag several times.
+// Package config layers configuration: what stands on the command line comes before the environment, that before a YAML
+// file, that before a flag's default. A key of the file is a flag's name; its environment variable is PARALLAX_ and
+// that name in capitals with underscores. A list in the file sets a flag several times.
 package config
 
 import (
@@ -22,9 +22,10 @@ func Variable(flag string) string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Layer sets those of flags that the command line did not set, from the environment (lookup is os.LookupEnv) and then from the
-// YAML file; no file if it is empty. known are all keys that the file may have, which are more than flags where several commands share a file: an unknown one is an
-// error that names the nearest known one. Flags without an effect of their own, such as help, are never in known.
+// Layer sets those of flags that the command line did not set, from the environment (lookup is os.LookupEnv) and then
+// from the YAML file; no file if it is empty. known are all keys that the file may have, which are more than flags
+// where several commands share a file: an unknown one is an error that names the nearest known one. Flags without an
+// effect of their own, such as help, are never in known.
 func Layer(flags *pflag.FlagSet, known []string, file string, lookup func(string) (string, bool)) error {
 	values, err := read(file, known)
 	if err != nil {
@@ -107,7 +108,8 @@ func scalars(n *yaml.Node) ([]value, error) {
 	return nil, errors.New("expected a value or a list of values")
 }
 
-// Nearest returns the one of known with the smallest edit distance to s, the first in their order where several are as near; empty if known is.
+// Nearest returns the one of known with the smallest edit distance to s, the first in their order where several are as
+// near; empty if known is.
 func Nearest(s string, known []string) string {
 	best, nearest := -1, ""
 	for _, k := range known {

@@ -17,8 +17,8 @@ import (
 	"github.com/parallax-flow/parallax/flow/hubble"
 )
 
-// Filters collects filter flags. Values of one flag are alternatives, different flags must all match. --not puts the next flag among
-// those that must not all match.
+// Filters collects filter flags. Values of one flag are alternatives, different flags must all match. --not puts the
+// next flag among those that must not all match.
 type Filters struct {
 	allow, deny selection
 	negate      bool
@@ -147,7 +147,8 @@ func (f *Filters) Build() (allow, deny []*flowpb.FlowFilter, extra hubble.Extra,
 	return allow, deny, hubble.Extra{Allow: f.allow.extra, Deny: f.deny.extra}, nil
 }
 
-// proto returns filters that together select what s does: one for each combination of sides that the flags for either side leave open.
+// proto returns filters that together select what s does: one for each combination of sides that the flags for either
+// side leave open.
 func (s *selection) proto() ([]*flowpb.FlowFilter, error) {
 	if !s.set {
 		return nil, nil
