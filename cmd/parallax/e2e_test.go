@@ -95,17 +95,24 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func newProduct(t *testing.T) *product {
-	p := &product{t: t, bin: os.Getenv("PARALLAX_BIN"), data: t.TempDir()}
-	if p.bin == "" {
-		p.bin = filepath.Join(t.TempDir(), "parallax")
-		if out, err := exec.Command("go", "build", "-o", p.bin, ".").CombinedOutput(); err != nil {
-			t.Fatalf("build: %v\n%s", err, out)
-		}
-	}
+	p := &product{t: t, bin: binary(t), data: t.TempDir()}
 	for _, addr := range []*string{&p.page, &p.observer, &p.ingest, &p.collector, &p.rMet, &p.cMet} {
 		*addr = freeAddr(t)
 	}
 	return p
+}
+
+// binary is the program under test: $PARALLAX_BIN as make builds it, with the page in it, or one built now.
+func binary(t *testing.T) string {
+	t.Helper()
+	if bin := os.Getenv("PARALLAX_BIN"); bin != "" {
+		return bin
+	}
+	bin := filepath.Join(t.TempDir(), "parallax")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
 }
 
 func freeAddr(t *testing.T) string {

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestMistakes makes the mistakes of people. Each is one line that says what is wrong and what to do, with an exit code
+// that is not 0, and leaves nothing behind.
+func TestMistakes(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "parallax.yaml")
+	if err := os.WriteFile(config, []byte("flow-intervall: 1s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Ports of the kernel's choice, so that a Parallax that runs here plays no part.
+	free := []string{"--listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--relay-metrics", "127.0.0.1:0"}
+	all := append([]string{"up", "--ui-listen", "127.0.0.1:0", "--collector-listen", "127.0.0.1:0", "--collector-metrics", "127.0.0.1:0"}, free...)
+	relay := append([]string{"relay"}, free...)
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+		root bool
+	}{
+		{"busy port of the page", append(all, "--storage", "memory:", "--ui-listen", busy.Addr().String()), 1, "address already in use: is Parallax running already? choose another with --ui-listen", true},
+		{"busy port for collectors", append(relay, "--storage", "memory:", "--ingest-listen", busy.Addr().String()), 1, "choose another with --ingest-listen", false},
+		{"data folder that is a file", append(relay, "--data", file), 1, file, false},
+		{"storage of an unknown kind", append(relay, "--storage", "mysql://x"), 1, "want embedded:DIR, clickhouse://", false},
+		{"storage that does not answer", append(relay, "--storage", "clickhouse://127.0.0.1:1/x?dial_timeout=1s"), 1, "127.0.0.1:1", false},
+		{"unknown flag", []string{"up", "--dmeo"}, 2, "unknown flag: --dmeo", false},
+		{"unknown flag value", []string{"up", "--for", "soon"}, 2, `invalid argument "soon" for "--for"`, false},
+		{"negative time", []string{"up", "--for", "-5s"}, 1, "a time cannot be negative", false},
+		{"unknown log level", []string{"relay", "--log-level", "loud"}, 1, "is not one of debug, info, warn, error", false},
+		{"unknown command", []string{"obsreve"}, 2, `did you mean "observe"`, false},
+		{"unknown key in the configuration", []string{"collector", "--config", config}, 2, "flow-intervall", false},
+		{"relay without a port", []string{"collector", "--relay", "here"}, 2, "is not host:port", false},
+		{"namespace that is not there", []string{"collector", "--netns", "/run/netns/plxt-none", "--collector-listen", "", "--collector-metrics", ""}, 1, "/run/netns/plxt-none", true},
+		{"demo rate out of range", []string{"up", "--demo", "--demo-rate", "5000"}, 1, "0.1 to 200", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.root && os.Geteuid() != 0 {
+				if os.Getenv("CI") != "" {
+					t.Fatal("needs root: CI must run it as root")
+				}
+				t.Skip("needs root")
+			}
+			var stdout, stderr bytes.Buffer
+			code := run(tt.args, &stdout, &stderr)
+			line := stderr.String()
+			if code != tt.code || !strings.Contains(line, tt.want) || strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "parallax: ") {
+				t.Errorf("exit %d, want %d\n%s%s\nwant one line with %q", code, tt.code, stdout.String(), line, tt.want)
+			}
+		})
+	}
+}
+
+// TestWithoutRoot runs the real binary as nobody.
+func TestWithoutRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root, to become nobody: CI must run it as root")
+		}
+		t.Skip("needs root, to become nobody")
+	}
+	dir, err := os.MkdirTemp("/tmp", "plxt-nobody-") // t.TempDir is not for others to enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "parallax")
+	if out, err := exec.Command("cp", binary(t), bin).CombinedOutput(); err != nil {
+		t.Fatalf("copy: %v\n%s", err, out)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"up", "--demo"}, {"collector"}} {
+		cmd := exec.Command(bin, args...)
+		cmd.Dir = dir
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "needs root or CAP_BPF") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
