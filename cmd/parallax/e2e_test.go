@@ -95,15 +95,15 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func newProduct(t *testing.T) *product {
-	p := &product{t: t, bin: binary(t), data: t.TempDir()}
+	p := &product{t: t, bin: builtBinary(t), data: t.TempDir()}
 	for _, addr := range []*string{&p.page, &p.observer, &p.ingest, &p.collector, &p.rMet, &p.cMet} {
 		*addr = freeAddr(t)
 	}
 	return p
 }
 
-// binary is the program under test: $PARALLAX_BIN as make builds it, with the page in it, or one built now.
-func binary(t *testing.T) string {
+// builtBinary is the program under test: $PARALLAX_BIN as make builds it, with the page in it, or one built now.
+func builtBinary(t *testing.T) string {
 	t.Helper()
 	if bin := os.Getenv("PARALLAX_BIN"); bin != "" {
 		return bin

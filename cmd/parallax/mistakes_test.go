@@ -85,7 +85,7 @@ func TestWithoutRoot(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, "parallax")
-	if out, err := exec.Command("cp", binary(t), bin).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", builtBinary(t), bin).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
