@@ -163,7 +163,7 @@ func TestSameContentKeepsEndpoint(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	a := Identity("ns", map[string]string{"a": "1", "b": "2"})
-	if a < firstIdentity || a != Identity("ns", map[string]string{"b": "2", "a": "1"}) {
+	if a < FirstIdentity || a != Identity("ns", map[string]string{"b": "2", "a": "1"}) {
 		t.Errorf("identity %d is not stable", a)
 	}
 	for _, other := range []uint32{

@@ -15,7 +15,7 @@ const (
 	IdentityWorld      uint32 = 2
 	IdentityRemoteNode uint32 = 6
 
-	firstIdentity = 256 // below are the reserved ones
+	FirstIdentity = 256 // the least that Identity returns; below are the reserved ones
 )
 
 // unstable labels tell apart the pods of one workload, or its revisions; they are not part of the identity.
@@ -46,7 +46,7 @@ func Identity(namespace string, labels map[string]string) uint32 {
 		write(k)
 		write(labels[k])
 	}
-	return firstIdentity + uint32(h.Sum64()%(1<<32-firstIdentity))
+	return FirstIdentity + uint32(h.Sum64()%(1<<32-FirstIdentity))
 }
 
 // endpointOf returns the endpoint that o's addresses stand for, nil for a namespace.

@@ -1,0 +1,96 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/parallax-flow/parallax/flow"
+)
+
+// Changes turns one Compiled into another. Who writes them in the order of the fields never lets an endpoint see half of
+// a change of rules: new tables are complete before a record points at them, and old ones go when no record does. A write
+// that fails (a full map) is made good by taking back what was written: all records still are the old ones.
+//
+// An address that gets another identity in the same change as the rules may be denied until both are there.
+type Changes struct {
+	Entries   []EntryValue
+	CIDRs     []PrefixValue
+	Peers     []PeerValue
+	Endpoints []EndpointValue
+
+	DropEndpoints []EndpointKey
+	DropPeers     []flow.Addr
+	DropCIDRs     []Prefix
+	DropEntries   []Entry
+}
+
+// EntryValue is a key of Compiled.Entries with its value; the others alike.
+type EntryValue struct {
+	Key  Entry
+	Rule uint32
+}
+
+type PrefixValue struct {
+	Key Prefix
+	Set uint32
+}
+
+type PeerValue struct {
+	Addr     flow.Addr
+	Identity uint32
+}
+
+type EndpointValue struct {
+	Key    EndpointKey
+	Record Record
+}
+
+// Empty reports whether there is nothing to write.
+func (c *Changes) Empty() bool {
+	return len(c.Entries)+len(c.CIDRs)+len(c.Peers)+len(c.Endpoints)+
+		len(c.DropEndpoints)+len(c.DropPeers)+len(c.DropCIDRs)+len(c.DropEntries) == 0
+}
+
+// Diff returns how from becomes to, each list sorted; a nil from is empty.
+func Diff(from, to *Compiled) Changes {
+	if from == nil {
+		from = newCompiled()
+	}
+	var c Changes
+	put, drop := diff(from.Entries, to.Entries, Entry.compare)
+	for _, k := range put {
+		c.Entries = append(c.Entries, EntryValue{k, to.Entries[k]})
+	}
+	c.DropEntries = drop
+	prefixes, gone := diff(from.CIDRs, to.CIDRs, Prefix.compare)
+	for _, k := range prefixes {
+		c.CIDRs = append(c.CIDRs, PrefixValue{k, to.CIDRs[k]})
+	}
+	c.DropCIDRs = gone
+	addrs, left := diff(from.Peers, to.Peers, func(a, b flow.Addr) int { return slices.Compare(a[:], b[:]) })
+	for _, k := range addrs {
+		c.Peers = append(c.Peers, PeerValue{k, to.Peers[k]})
+	}
+	c.DropPeers = left
+	endpoints, ended := diff(from.Endpoints, to.Endpoints, EndpointKey.compare)
+	for _, k := range endpoints {
+		c.Endpoints = append(c.Endpoints, EndpointValue{k, to.Endpoints[k]})
+	}
+	c.DropEndpoints = ended
+	return c
+}
+
+// diff returns the keys that are new or have another value in to, and those that are gone, sorted.
+func diff[K, V comparable](from, to map[K]V, compare func(K, K) int) (put, drop []K) {
+	for _, k := range slices.SortedFunc(maps.Keys(to), compare) {
+		if v, there := from[k]; !there || v != to[k] {
+			put = append(put, k)
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(from), compare) {
+		if _, there := to[k]; !there {
+			drop = append(drop, k)
+		}
+	}
+	return put, drop
+}
