@@ -14,9 +14,12 @@ const cleanDist: Plugin = {
   },
 };
 
+/** A running Parallax to work against; PARALLAX_UI names another one. */
+const proxy = { "/api": { target: process.env["PARALLAX_UI"] ?? "http://127.0.0.1:12000", ws: true } };
+
 export default defineConfig(({ mode }) => ({
   plugins: mode === "mock" ? [mockApi()] : [cleanDist],
   build: { outDir: dist, emptyOutDir: false, target: "es2022", cssTarget: ["chrome123", "firefox120", "safari17.5"], modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
-  server: { host: "127.0.0.1", port: 12080, ...(mode === "mock" ? {} : { proxy: { "/api": { target: "http://127.0.0.1:12000", ws: true } } }) },
-  preview: { host: "127.0.0.1", port: 12081 },
+  server: { host: "127.0.0.1", port: 12080, ...(mode === "mock" ? {} : { proxy }) },
+  preview: { host: "127.0.0.1", port: 12081, ...(mode === "mock" ? {} : { proxy }) },
 }));

@@ -180,6 +180,12 @@ describe("layers", () => {
     expect(l.get("d")).toBe(l.get("c")! - 1);
     expect(l.get("x")).toBe(-1);
   });
+  test("a busy one comes after its callers, also in a ring", () => {
+    const ring = weights([["edge", "shop", 2], ["shop", "out", 1], ["out", "edge", 1.5], ["shop", "a", 3], ["shop", "b", 3], ["edge", "b", 1]]);
+    const seq = order(["shop", "edge", "out", "a", "b"], ring);
+    expect(seq.indexOf("out")).toBeLessThan(seq.indexOf("edge"));
+    expect(seq.indexOf("edge")).toBeLessThan(seq.indexOf("shop"));
+  });
   test("the order holds every id once", () => {
     expect(order(["a", "b", "c", "d"], w).sort()).toEqual(["a", "b", "c", "d"]);
   });

@@ -192,8 +192,8 @@ describe("verdict", () => {
   });
 });
 
-test("a path has the record's own observation once, in time order", () => {
-  const f = flow("1", 10, { node: "a", point: "from-endpoint", path: [{ node: "b", point: "to-endpoint", time: 30 }, { node: "a", point: "to-network", time: 20 }, { node: "a", point: "from-endpoint", time: 10 }] });
+test("a path has the record's own observation once, from the initiator to the responder", () => {
+  const f = flow("1", 10, { node: "a", point: "from-endpoint", path: [{ node: "b", point: "to-endpoint", time: 5 }, { node: "a", point: "to-network", time: 20 }, { node: "a", point: "from-endpoint", time: 10 }] });
   expect(hops(f).map((h) => h.point)).toEqual(["from-endpoint", "to-network", "to-endpoint"]);
 });
 

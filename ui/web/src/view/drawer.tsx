@@ -71,9 +71,9 @@ function Operations({ d, scope }: { d: Detail; scope: Filter }): JSX.Element | n
   );
 }
 
-/** The part of an operation that the text filter finds: "GET /cart" -> "/cart". */
+/** The part of an operation that the text filter finds: "GET /cart/{id}" -> "/cart/". */
 function resourceOf(name: string): string {
-  return name.slice(name.indexOf(" ") + 1);
+  return name.slice(name.indexOf(" ") + 1).split("{")[0]!;
 }
 
 function Drops({ d, scope }: { d: Detail; scope: Filter }): JSX.Element | null {
@@ -256,7 +256,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
           {field("destination", <NodeLink id={f.dst} name={f.dstName} />)}
           {field("", f.dstAddr, true)}
           {field("record", f.kind)}
-          {field("protocol", f.protocol)}
+          {field("protocol", f.protocol.toUpperCase())}
           {field("drop reason", f.reason, true)}
           {field("kernel function", f.symbol, true)}
           {field("seen on", `${f.node}, ${f.point}`)}
@@ -285,7 +285,7 @@ const NodeLink = ({ id, name }: { id: string; name: string }): JSX.Element => (
 function heading(): { kind: string; title: string } | null {
   const sel = view.value.selection;
   if (!sel) return null;
-  if (sel.type === "flow") return openFlow.value ? { kind: `Flow · ${openFlow.value.protocol}`, title: `${openFlow.value.src} → ${openFlow.value.dst}` } : null;
+  if (sel.type === "flow") return openFlow.value ? { kind: `Flow · ${openFlow.value.protocol.toUpperCase()}`, title: `${openFlow.value.src} → ${openFlow.value.dst}` } : null;
   if (sel.type === "edge") {
     const e = snapshot.value?.edges?.find((x) => x.id === sel.id);
     const short = (id: string): string => id.slice(id.indexOf("/") + 1);

@@ -39,7 +39,7 @@ const COLUMNS: readonly ColumnSpec[] = [
   { key: "latency", name: "latency", track: "72px", class: "num", cell: (f) => micros(f.latencyUs) },
   { key: "bytes", name: "bytes", track: "68px", class: "num", cell: (f) => bytes(f.bytes) },
   { key: "packets", name: "packets", track: "64px", class: "num", cell: (f) => count(f.packets) },
-  { key: "protocol", name: "protocol", track: "72px", cell: (f) => f.protocol },
+  { key: "protocol", name: "protocol", track: "72px", cell: (f) => f.protocol.toUpperCase() },
   { key: "node", name: "node", track: "92px", class: "faint", cell: (f) => f.node },
   { key: "point", name: "point", track: "108px", class: "faint", cell: (f) => f.point },
 ];

@@ -11,7 +11,7 @@ export function Path({ flow }: { flow: Flow }): JSX.Element {
     <ol class="path">
       {seen.map((h, i) => (
         <li key={`${h.node}${h.point}${h.time}`} class={lost && i === seen.length - 1 ? "lost" : ""}>
-          {i > 0 && <span class="path-gap">{gap(seen[i - 1]!, h)}</span>}
+          {i > 0 && <span class="path-gap">{gap(flow, seen[i - 1]!, h)}</span>}
           <span class="path-dot" aria-hidden="true">
             {lost && i === seen.length - 1 ? "✕" : ""}
           </span>
@@ -23,8 +23,9 @@ export function Path({ flow }: { flow: Flow }): JSX.Element {
   );
 }
 
-/** Clocks of two nodes may differ by more than the way takes: a negative difference says nothing. */
-function gap(a: Hop, b: Hop): string {
-  const d = b.time - a.time;
+/** Between two points of one node. Clocks of two nodes may differ by more than the way takes: then the sign is wrong, and the time says nothing. */
+function gap(flow: Flow, a: Hop, b: Hop): string {
+  // A record of an exchange is made when its response passes, which comes from the other side.
+  const d = flow.kind === "l7" ? a.time - b.time : b.time - a.time;
   return d >= 0 ? micros(d) : "";
 }
