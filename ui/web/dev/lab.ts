@@ -93,10 +93,12 @@ function slowdown(s: number, c: Call): number {
   return c.errors > 0.03 && Math.sin(s / 140) > 0.75 ? 3 : 1;
 }
 
+/** Of an exchange the response is seen, which passes the responder's side first. */
 function path(c: Call, us: number, lost: boolean): Hop[] {
+  const sign = c.l7 ? -1 : 1;
   const hops: Hop[] = [
-    { node: "node-a", point: "from-endpoint", time: us }, { node: "node-a", point: "to-network", time: us + 8 },
-    { node: "node-b", point: "from-network", time: us + 19 }, { node: "node-b", point: "to-endpoint", time: us + 328 },
+    { node: "node-a", point: "from-endpoint", time: us }, { node: "node-a", point: "to-network", time: us + sign * 8 },
+    { node: "node-b", point: "from-network", time: us + sign * 19 }, { node: "node-b", point: "to-endpoint", time: us + sign * 328 },
   ];
   if (c.src.startsWith("world/")) return hops.slice(2);
   return lost ? hops.slice(0, 3) : hops;
@@ -119,7 +121,7 @@ function flowOf(c: Call, s: number, i: number, rnd: () => number): Flow {
     ...(c.drop ? { reason: c.drop.reason, symbol: c.drop.symbol } : {}),
     protocol: c.l7 ? c.l7.toUpperCase() : "TCP", latencyUs: c.drop || !c.l7 ? -1 : Math.round(latency * 1000),
     bytes: c.drop ? 74 : Math.round(200 + rnd() * 6000), packets: c.drop ? 1 : 4 + Math.floor(rnd() * 8),
-    node: "node-a", point: c.drop ? "from-network" : "from-endpoint", path: path(c, us, !!c.drop),
+    node: c.src.startsWith("world/") ? "node-b" : "node-a", point: c.src.startsWith("world/") ? "from-network" : "from-endpoint", path: path(c, us, !!c.drop),
   };
 }
 

@@ -16,7 +16,7 @@ describe("format", () => {
     [fmt.micros(310), "0.31 ms"], [fmt.micros(8), "8 µs"], [fmt.micros(-1), "–"],
     [fmt.bytes(4200), "4.2 kB"], [fmt.bytes(74), "74 B"], [fmt.bytes(999_999), "1 MB"], [fmt.bytes(0), "0 B"], [fmt.byteRate(1.5e9), "1.5 GB/s"],
     [fmt.percent(3.84), "3.8%"], [fmt.percent(0), "0%"], [fmt.percent(100), "100%"], [fmt.percent(0.02), "<0.1%"], [fmt.percent(-1), "–"],
-    [fmt.count(1284.4), "1,284"], [fmt.plural(1, "flow"), "1 flow"], [fmt.plural(2000, "flow"), "2,000 flows"],
+    [fmt.protocol("dns"), "DNS"], [fmt.protocol("ICMPv4"), "ICMPv4"], [fmt.count(1284.4), "1,284"], [fmt.plural(1, "flow"), "1 flow"], [fmt.plural(2000, "flow"), "2,000 flows"],
     [fmt.span(45_000), "45 s"], [fmt.span(60_000), "1 min"], [fmt.span(100_000), "100 s"], [fmt.span(900_000), "15 min"], [fmt.span(21_600_000), "6 h"], [fmt.span(3 * 86_400_000), "3 days"],
   ])("%s is %s", (got, want) => expect(got).toBe(want));
 
@@ -135,6 +135,10 @@ describe("timeline", () => {
     expect(b[0]!.to - b[0]!.from).toBeGreaterThanOrEqual(10_000);
     expect(b.reduce((s, x) => s + x.forwarded, 0)).toBe(list.reduce((s, x) => s + x.forwarded, 0));
     expect(b.reduce((s, x) => s + x.drops, 0)).toBe(90);
+  });
+  test("even traffic gives even bars, whatever the width", () => {
+    const list = Array.from({ length: 90 }, (_, i) => bucket(i * 10_000, 7, { width: 10_000 }));
+    for (const max of [40, 55, 76, 90, 140]) expect(new Set(bars(list, 0, 900_000, max).slice(0, -1).map((b) => b.forwarded)).size, `${max}`).toBe(1);
   });
   test("no data are empty bars", () => expect(bars([], 0, 60_000, 60).every((b) => b.forwarded === 0)).toBe(true));
   test.each([[60_000, 60, 1000], [900_000, 100, 10_000], [86_400_000, 100, 900_000]])("step over %d ms in %d bars", (s, n, want) => expect(niceStep(s, n)).toBe(want));

@@ -96,6 +96,11 @@ export function span(ms: number): string {
   return `${Math.round(s / 86_400)} days`;
 }
 
+/** "http" -> "HTTP"; names that have capitals of their own, as ICMPv4, keep them. */
+export function protocol(name: string): string {
+  return name === name.toLowerCase() ? name.toUpperCase() : name;
+}
+
 export function plural(n: number, one: string, many = one + "s"): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }

@@ -17,10 +17,11 @@ export function niceStep(span: number, max: number): number {
   return NICE.find((s) => span / s <= max) ?? Math.ceil(span / max / 86_400_000) * 86_400_000;
 }
 
-/** One bar per step over [from, to). A bucket counts wholly where it starts: steps are never shorter than the widest bucket. */
+/** One bar per step over [from, to). A step is a multiple of the widest bucket: else bars of two and of one bucket would take turns. */
 export function bars(buckets: readonly Bucket[], from: number, to: number, max: number): Bar[] {
   const widest = buckets.reduce((w, b) => Math.max(w, b.width), 0);
-  const step = Math.max(niceStep(to - from, max), NICE.find((s) => s >= widest) ?? widest);
+  const least = Math.max(niceStep(to - from, max), widest);
+  const step = widest > 0 ? (NICE.find((s) => s >= least && s % widest === 0) ?? Math.ceil(least / widest) * widest) : least;
   const first = Math.floor(from / step) * step;
   const n = Math.max(1, Math.ceil((to - first) / step));
   const out: Bar[] = Array.from({ length: n }, (_, i) => ({ from: first + i * step, to: first + (i + 1) * step, forwarded: 0, errors: 0, drops: 0 }));

@@ -1,6 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { bytes, byteRate, clockMicros, count, micros, millis, percent, plural, rate, when } from "../model/format.ts";
+import { bytes, byteRate, clockMicros, count, micros, millis, percent, plural, protocol, rate, when } from "../model/format.ts";
 import type { Detail, Edge, Filter, Flow, Node } from "../model/types.ts";
 import { edgeRate, errorPct, NOTABLE_ERRORS, ofFlow } from "../model/verdict.ts";
 import { detail, flowsBehind, openFlow, select, showFlow, snapshot, view } from "../state.ts";
@@ -256,7 +256,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
           {field("destination", <NodeLink id={f.dst} name={f.dstName} />)}
           {field("", f.dstAddr, true)}
           {field("record", f.kind)}
-          {field("protocol", f.protocol.toUpperCase())}
+          {field("protocol", protocol(f.protocol))}
           {field("drop reason", f.reason, true)}
           {field("kernel function", f.symbol, true)}
           {field("seen on", `${f.node}, ${f.point}`)}
@@ -285,7 +285,7 @@ const NodeLink = ({ id, name }: { id: string; name: string }): JSX.Element => (
 function heading(): { kind: string; title: string } | null {
   const sel = view.value.selection;
   if (!sel) return null;
-  if (sel.type === "flow") return openFlow.value ? { kind: `Flow · ${openFlow.value.protocol.toUpperCase()}`, title: `${openFlow.value.src} → ${openFlow.value.dst}` } : null;
+  if (sel.type === "flow") return openFlow.value ? { kind: `Flow · ${protocol(openFlow.value.protocol)}`, title: `${openFlow.value.src} → ${openFlow.value.dst}` } : null;
   if (sel.type === "edge") {
     const e = snapshot.value?.edges?.find((x) => x.id === sel.id);
     const short = (id: string): string => id.slice(id.indexOf("/") + 1);

@@ -2,7 +2,7 @@ import { signal, useSignal } from "@preact/signals";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { bytes, clockMicros, count, micros, plural, rate } from "../model/format.ts";
+import { bytes, clockMicros, count, micros, plural, protocol, rate } from "../model/format.ts";
 import type { Flow } from "../model/types.ts";
 import { connection, failure, isLive, live, loadMore, paused, retry, rows as allRows, save, saved, setPaused, showFlow, stored, view } from "../state.ts";
 import { CloseIcon, PauseIcon, PlayIcon } from "./icons.tsx";
@@ -39,7 +39,7 @@ const COLUMNS: readonly ColumnSpec[] = [
   { key: "latency", name: "latency", track: "72px", class: "num", cell: (f) => micros(f.latencyUs) },
   { key: "bytes", name: "bytes", track: "68px", class: "num", cell: (f) => bytes(f.bytes) },
   { key: "packets", name: "packets", track: "64px", class: "num", cell: (f) => count(f.packets) },
-  { key: "protocol", name: "protocol", track: "72px", cell: (f) => f.protocol.toUpperCase() },
+  { key: "protocol", name: "protocol", track: "72px", cell: (f) => protocol(f.protocol) },
   { key: "node", name: "node", track: "92px", class: "faint", cell: (f) => f.node },
   { key: "point", name: "point", track: "108px", class: "faint", cell: (f) => f.point },
 ];
