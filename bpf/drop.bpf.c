@@ -50,6 +50,11 @@ static __always_inline bool is_dropped(__u32 reason)
 	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_CONSUMED) &&
 	    reason == bpf_core_enum_value(enum skb_drop_reason, SKB_CONSUMED))
 		return false;
+	/* What a socket still holds when it is closed, its FIN most of all: every ordinary close frees some
+	 * (net/core/stream.c, sk_stream_kill_queues). No packet was kept from anybody. */
+	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE) &&
+	    reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE))
+		return false;
 	return plx_drop_unspecified ||
 	       reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED);
 }

@@ -357,3 +357,17 @@ func TestPayloadLookingStops(t *testing.T) {
 	r.in(segment(t, true, ack, 1, request))
 	expect(t, r)
 }
+
+// TestPayloadBehindLongBody: a connection that spoke HTTP does so again after any number of packets of a body.
+func TestPayloadBehindLongBody(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Interval = time.Hour })
+	r.in(segment(t, true, ack, 1, request), segment(t, false, ack, 1, "HTTP/1.1 200 OK\r\n\r\n"))
+	for range 100 {
+		r.in(segment(t, false, ack, 20, strings.Repeat("body", 100)))
+	}
+	r.records()
+	r.in(segment(t, true, ack, 20, request), segment(t, false, ack, 40020, "HTTP/1.1 204 No\r\n\r\n"))
+	expect(t, r,
+		`PAYLOAD 10.0.0.2:40000 > 10.0.0.1:80 l7 1 reply 0 len 19 "GET /a HTTP/1.1\r\n\r\n"`,
+		`PAYLOAD 10.0.0.2:40000 > 10.0.0.1:80 l7 1 reply 1 len 19 "HTTP/1.1 204 No\r\n\r\n"`)
+}

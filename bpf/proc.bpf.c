@@ -6,14 +6,17 @@
 #include "vmlinux.h"
 #include "maps.h"
 #include "process.h"
+#include <bpf/bpf_core_read.h>
 
 SEC("cgroup/sock_create")
 int plx_sock_create(struct bpf_sock *sk)
 {
 	__u64 cookie = bpf_get_socket_cookie(sk);
 	struct plx_process proc = { .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct task_struct *task = (void *)bpf_get_current_task();
 
-	bpf_get_current_comm(proc.comm, sizeof(proc.comm));
+	/* The process's name, not the thread's: that may be "ThreadPool-3". */
+	BPF_CORE_READ_STR_INTO(&proc.comm, task, group_leader, comm);
 	if (bpf_map_update_elem(&sock_proc, &cookie, &proc, BPF_ANY))
 		plx_count_shared(PLX_STAT_LOST_HINT, 1);
 	return 1;

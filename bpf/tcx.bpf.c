@@ -144,6 +144,7 @@ static __noinline int restart(struct plx_flow *f, struct plx_seen *s)
 	f->handshake_us = 0;
 	f->synack_us = 0;
 	f->l7_misses = 0;
+	f->l7_side = 0;
 	__builtin_memset(f->comm, 0, sizeof(f->comm));
 	return 0;
 }

@@ -49,9 +49,10 @@ type tcxPlxFlow struct {
 	Role        uint8
 	NetOff      uint8
 	L7Misses    uint8
+	L7Side      uint8
 	IcmpType    uint8
 	IcmpCode    uint8
-	Pad         [3]uint8
+	Pad         [2]uint8
 	Comm        [16]uint8
 }
 

@@ -55,9 +55,10 @@ struct plx_flow {
 	__u8 role;		/* enum plx_role, as of the last event */
 	__u8 net_off;		/* bytes before the network header, PLX_NET_OFF_UNKNOWN if that could not be told */
 	__u8 l7_misses;		/* TCP payloads in a row that were no message start; looking stops at PLX_L7_MISSES */
+	__u8 l7_side;		/* of a connection that spoke HTTP: who sent payload last, 1 initiator, 2 responder */
 	__u8 icmp_type;		/* of the first packet */
 	__u8 icmp_code;
-	__u8 pad[3];
+	__u8 pad[2];
 	__u8 comm[16];
 };
 

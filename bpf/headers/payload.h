@@ -110,6 +110,18 @@ static __noinline int send_payload(struct __sk_buff *skb, struct plx_flow *f, st
 	return 0;
 }
 
+/* A long body must not hide the next message: where HTTP was spoken, a change of sides begins one. */
+static __always_inline bool worth_a_look(struct plx_flow *f, const struct plx_seen *s)
+{
+	__u8 side = 1 + (s->reply & 1);
+
+	if (f->l7_side && f->l7_side != side) {
+		f->l7_side = side;
+		f->l7_misses = 0;
+	}
+	return f->l7_misses < PLX_L7_MISSES;
+}
+
 static __noinline int inspect_tcp(struct __sk_buff *skb, struct plx_flow *f, struct plx_seen *s)
 {
 	__u64 start;
@@ -122,6 +134,7 @@ static __noinline int inspect_tcp(struct __sk_buff *skb, struct plx_flow *f, str
 		return 0;
 	}
 	f->l7_misses = 0;
+	f->l7_side = 1 + (s->reply & 1);
 	return send_payload(skb, f, s, PLX_L7_HTTP);
 }
 
@@ -137,9 +150,9 @@ static __always_inline void inspect(struct __sk_buff *skb, struct plx_flow *f, s
 	if (p->frag_later || p->payload_off == 0 || f->net_off == PLX_NET_OFF_UNKNOWN)
 		return;
 	if (p->proto == IPPROTO_TCP) {
-		if (plx_l7_http && f->l7_misses < PLX_L7_MISSES) {
+		if (plx_l7_http && (f->l7_side || f->l7_misses < PLX_L7_MISSES)) {
 			s->payload_len = (p->l3_len ?: skb->len - f->net_off) - p->hdr_len;
-			if (s->payload_len)
+			if (s->payload_len && worth_a_look(f, s))
 				inspect_tcp(skb, f, s);
 		}
 	} else if (p->proto == IPPROTO_UDP && plx_l7_dns && (is_dns_port(p->sport) || is_dns_port(p->dport))) {
