@@ -137,6 +137,29 @@ func TestDecodeDrop(t *testing.T) {
 	}
 }
 
+func TestConsumedIsNoDrop(t *testing.T) {
+	for _, tt := range []struct {
+		reason, symbol string
+		want           bool
+	}{
+		{"NOT_SPECIFIED", "tcp_v4_rcv", true},
+		{"NOT_SPECIFIED", "tcp_v6_rcv", true},
+		{"NOT_SPECIFIED", "ip_error", false},
+		{"NO_SOCKET", "tcp_v4_rcv", false},
+	} {
+		if got := isConsumed(&flow.Drop{Reason: tt.reason, Symbol: tt.symbol}); got != tt.want {
+			t.Errorf("%s in %s: consumed %v, want %v", tt.reason, tt.symbol, got, tt.want)
+		}
+	}
+	d, out := newTestDecoder(t), &flow.Batch{}
+	d.reasons = &Reasons{load: func() (map[uint32]string, error) { return map[uint32]string{2: "NOT_SPECIFIED"}, nil }}
+	for range 2 { // the second one is known already
+		if err := d.Decode(dropRecord(2, 0x1010), out, nil); err != nil || len(out.Flows) != 0 {
+			t.Errorf("%d flows, %v; want none", len(out.Flows), err)
+		}
+	}
+}
+
 func TestDecodePayload(t *testing.T) {
 	d, out := newTestDecoder(t), &flow.Batch{}
 	var got []l7.Segment

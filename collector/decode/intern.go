@@ -24,6 +24,7 @@ type procKey struct {
 	comm [commSize]byte
 }
 
+// reason names a drop. It gives nil for what only looks like one.
 func (d *Decoder) reason(reason uint32, location uint64) *flow.Drop {
 	k := dropKey{location, reason}
 	if v, ok := d.drops[k]; ok {
@@ -33,8 +34,18 @@ func (d *Decoder) reason(reason uint32, location uint64) *flow.Drop {
 		clear(d.drops)
 	}
 	v := &flow.Drop{Reason: d.reasons.Name(reason), Symbol: d.symbols.Lookup(location), Code: reason}
+	if isConsumed(v) {
+		v = nil
+	}
 	d.drops[k] = v
 	return v
+}
+
+// isConsumed reports whether d is a packet that was put to use: a connection in TIME_WAIT takes its peer's last segments and
+// frees them without naming a reason (net/ipv4/tcp_ipv4.c and net/ipv6/tcp_ipv6.c, TCP_TW_SUCCESS). What those functions
+// really drop has a reason.
+func isConsumed(d *flow.Drop) bool {
+	return d.Reason == "NOT_SPECIFIED" && (d.Symbol == "tcp_v4_rcv" || d.Symbol == "tcp_v6_rcv")
 }
 
 func (d *Decoder) process(pid uint32, comm *[commSize]byte) *flow.Process {

@@ -106,11 +106,15 @@ func (d *Decoder) drop(rec []byte, out *flow.Batch) error {
 		return ErrRecord
 	}
 	r := (*[dropSize]byte)(rec)
+	why := d.reason(binary.NativeEndian.Uint32(r[dropReason:]), binary.NativeEndian.Uint64(r[dropLocation:]))
+	if why == nil {
+		return nil
+	}
 	f := out.Next()
 	f.Time = d.clock.Wall(binary.NativeEndian.Uint64(r[recTs:]))
 	f.Start = f.Time
 	f.Node = d.node
-	f.Drop = d.reason(binary.NativeEndian.Uint32(r[dropReason:]), binary.NativeEndian.Uint64(r[dropLocation:]))
+	f.Drop = why
 	f.Packets = 1
 	f.Bytes = uint64(binary.NativeEndian.Uint32(r[dropBytes:]))
 	setTuple(f, (*[tupleSize]byte)(r[dropTuple:]))

@@ -42,7 +42,6 @@ func Check() []Feature {
 		check("drop reasons", "a drop shows a number instead of its reason", checkReasons),
 		check("kernel symbols", "a drop does not show the kernel function", checkSymbols),
 		check("cgroup v2", "a connection does not show its process", checkCgroup),
-		check("bpffs", "programs cannot be pinned: a restart of the collector leaves a gap", checkBPFFS),
 	}
 }
 
@@ -175,14 +174,6 @@ func checkSymbols() (string, error) {
 }
 
 func checkCgroup() (string, error) { return findMount("cgroup2") }
-
-func checkBPFFS() (string, error) {
-	path, err := findMount("bpf")
-	if err != nil {
-		return "", fmt.Errorf("%w: mount -t bpf bpf /sys/fs/bpf", err)
-	}
-	return path, nil
-}
 
 // findMount returns the first mount of the filesystem kind in /proc/self/mounts (proc(5)).
 func findMount(kind string) (string, error) {
