@@ -340,6 +340,11 @@ func (p *product) testCLI(t *testing.T, f *traffic) {
 			t.Errorf("%s: %s -> %s %q, want %v %q", name, workload(d.GetSource()), workload(d.GetDestination()), d.GetSummary(), want.pods, want.reason)
 		}
 	}
+	for _, x := range []*lab.Exchange{f.ok, f.bad} {
+		if drops := p.observe(t, "--verdict", "DROPPED", "--port", strconv.Itoa(int(x.Src.Port()))); len(drops) != 0 {
+			t.Errorf("a connection that ended well has drops: %v", drops)
+		}
+	}
 	text := p.cli(t, "observe", "--since", "10m", "--http-path", f.token)
 	if !strings.Contains(text, "POST /e2e/"+f.token+"b/503") || strings.Count(text, f.token) != 2 {
 		t.Errorf("compact output:\n%s", text)
