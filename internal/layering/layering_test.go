@@ -35,6 +35,7 @@ var only = map[string][]string{
 	"github.com/gorilla/websocket":        {"ui/api"},
 	"github.com/cilium/ebpf":              {"bpf", "collector/probe", "collector/decode"},
 	"github.com/cilium/cilium/api":        {"flow/hubble", "cmd/parallax"},
+	"google.golang.org/grpc":              {"flow/hubble", "collector/publish", "relay", "cmd/parallax", "deploy/lab"},
 }
 
 type pkg struct {
@@ -62,6 +63,23 @@ func packages(t *testing.T) []pkg {
 			t.Fatal(err)
 		}
 		all = append(all, p)
+	}
+}
+
+// adapters are the packages of the vocabulary that stand at an edge: each has the one dependency that it adapts to.
+var adapters = []string{"flow/hubble", "flow/wire"}
+
+func TestVocabularyStandsAlone(t *testing.T) {
+	for _, p := range packages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module)
+		if path != "flow" && !strings.HasPrefix(path, "flow/") || slices.ContainsFunc(adapters, func(a string) bool { return strings.HasPrefix(path, a) }) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if first, _, _ := strings.Cut(imp, "/"); strings.Contains(first, ".") && !strings.HasPrefix(imp, module) {
+				t.Errorf("%s imports %s: the vocabulary needs the standard library only", path, imp)
+			}
+		}
 	}
 }
 
