@@ -35,8 +35,19 @@ type source struct {
 
 const rawCounts = "kind NOT IN ('l7', 'drop')" // rollup.Counts
 
+// oriented is the flows with the sides of their connections: see rollup.Ends.
+const oriented = `(SELECT flow.* REPLACE (
+	if(swapped, flow.dst_group, flow.src_group) AS src_group,
+	if(swapped, flow.dst_name, flow.src_name) AS src_name,
+	if(swapped, flow.dst_kind, flow.src_kind) AS src_kind,
+	if(swapped, flow.dst_pod, flow.src_pod) AS src_pod,
+	if(swapped, flow.src_group, flow.dst_group) AS dst_group,
+	if(swapped, flow.src_name, flow.dst_name) AS dst_name,
+	if(swapped, flow.src_kind, flow.dst_kind) AS dst_kind,
+	if(swapped, flow.src_pod, flow.dst_pod) AS dst_pod) FROM flows AS flow) AS flow`
+
 var raw = source{
-	table: "flows", where: "NOT secondary",
+	table: oriented, where: "NOT secondary",
 	records: "1", connections: "kind = 'new'", requests: "kind = 'l7'", failed: "l7_error",
 	packets: "packets * (" + rawCounts + ")", bytes: "bytes * (" + rawCounts + ")",
 	replyPackets: "reply_packets * (" + rawCounts + ")", replyByte: "reply_bytes * (" + rawCounts + ")",
@@ -107,6 +118,9 @@ func (a *aggregate) edge(f filter.Filter) string {
 		if len(side.workload) > 0 {
 			conds = append(conds, or(each(side.workload, func(v string) string { return a.workload(side.prefix, "kind", v) })))
 		}
+	}
+	if len(f.Edge) > 0 {
+		conds = append(conds, "concat(src_group, '/', src_name, '>', dst_group, '/', dst_name) IN "+a.params.strs(f.Edge))
 	}
 	if len(f.Verdict) > 0 {
 		conds = append(conds, "toUInt8(verdict) IN "+nums(a.params, f.Verdict))

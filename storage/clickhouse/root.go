@@ -19,7 +19,7 @@ import (
 type engine interface {
 	Exec(ctx context.Context, sql string, params map[string]string) error
 	// Select calls block after each block of rows was decoded into columns.
-	Select(ctx context.Context, sql string, params map[string]string, columns proto.Results, block func() error) error
+	Select(ctx context.Context, sql string, params map[string]string, columns proto.Result, block func() error) error
 	// Insert writes one block; settings is the list of a SETTINGS clause.
 	Insert(ctx context.Context, table, settings string, input proto.Input) error
 	Close() error
@@ -83,6 +83,6 @@ func (s *Store) Write(ctx context.Context, flows []flow.Flow, token string) erro
 }
 
 // query runs sql, a SELECT without SETTINGS.
-func (s *Store) query(ctx context.Context, sql string, p params, columns proto.Results, block func() error) error {
+func (s *Store) query(ctx context.Context, sql string, p params, columns proto.Result, block func() error) error {
 	return s.engine.Select(ctx, sql+s.settings, p, columns, block)
 }

@@ -90,6 +90,13 @@ func (w *where) direction(f *filter.Filter, src, dst string, isReverse bool) []s
 			conds = append(conds, all)
 		}
 	}
+	if len(f.Point) > 0 {
+		points := f.Point
+		if isReverse {
+			points = each(points, flow.Point.Opposite)
+		}
+		conds = append(conds, "point IN "+w.params.strs(each(points, flow.Point.String)))
+	}
 	if len(f.Reply) > 0 {
 		yes, no := slices.Contains(f.Reply, true), slices.Contains(f.Reply, false)
 		opposite := all
@@ -200,8 +207,9 @@ func (w *where) record(f *filter.Filter) []string {
 	if len(f.Direction) > 0 {
 		add("direction IN " + w.params.strs(each(f.Direction, flow.Direction.String)))
 	}
-	if len(f.Point) > 0 {
-		add("point IN " + w.params.strs(each(f.Point, flow.Point.String)))
+	if len(f.Edge) > 0 {
+		add("if(swapped, concat(dst_group, '/', dst_name, '>', src_group, '/', src_name), " +
+			"concat(src_group, '/', src_name, '>', dst_group, '/', dst_name)) IN " + w.params.strs(f.Edge))
 	}
 	if len(f.Interface) > 0 {
 		add("ifindex IN " + nums(w.params, f.Interface))

@@ -157,7 +157,7 @@ func (e *Engine) Exec(ctx context.Context, sql string, params map[string]string)
 
 // Select runs a query and calls block after each block of rows was decoded into columns, which it overwrites. A query
 // can not be stopped before its first block: bound it by the max_execution_time setting.
-func (e *Engine) Select(ctx context.Context, sql string, params map[string]string, columns proto.Results, block func() error) error {
+func (e *Engine) Select(ctx context.Context, sql string, params map[string]string, columns proto.Result, block func() error) error {
 	conn, err := e.acquire(ctx)
 	if err != nil {
 		return err
@@ -185,7 +185,7 @@ func (e *Engine) Select(ctx context.Context, sql string, params map[string]strin
 }
 
 // chunk decodes one piece of a streamed result and frees it. An empty piece is the last one.
-func (e *Engine) chunk(result uintptr, columns proto.Results, block func() error) (more bool, err error) {
+func (e *Engine) chunk(result uintptr, columns proto.Result, block func() error) (more bool, err error) {
 	defer e.lib.destroyResult(result)
 	if err := e.error(result); err != nil {
 		return false, err

@@ -154,7 +154,7 @@ func (e *Engine) Exec(ctx context.Context, sql string, params map[string]string)
 }
 
 // Select calls block after each block of rows was decoded into columns, which it overwrites.
-func (e *Engine) Select(ctx context.Context, sql string, params map[string]string, columns proto.Results, block func() error) error {
+func (e *Engine) Select(ctx context.Context, sql string, params map[string]string, columns proto.Result, block func() error) error {
 	var stopped error
 	err := e.do(ctx, ch.Query{
 		Body: sql, Parameters: parameters(params), Result: columns,

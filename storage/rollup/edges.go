@@ -29,7 +29,8 @@ func (a *Edges) Add(f *flow.Flow) {
 	if f.Secondary {
 		return
 	}
-	k := pair{query.KeyOf(f.Src), query.KeyOf(f.Dst)}
+	src, dst := Ends(f)
+	k := pair{query.KeyOf(src), query.KeyOf(dst)}
 	e := a.edges[k]
 	if e == nil {
 		if a.edges == nil {
@@ -46,10 +47,11 @@ func (a *Edges) Add(f *flow.Flow) {
 }
 
 func (e *edge) add(f *flow.Flow) {
-	e.SrcKind, e.DstKind = max(e.SrcKind, kindOf(f.Src)), max(e.DstKind, kindOf(f.Dst))
+	src, dst := Ends(f)
+	e.SrcKind, e.DstKind = max(e.SrcKind, kindOf(src)), max(e.DstKind, kindOf(dst))
 	e.FirstSeen, e.LastSeen = min(e.FirstSeen, f.Time), max(e.LastSeen, f.Time)
-	addPod(e.srcPods, f.Src)
-	addPod(e.dstPods, f.Dst)
+	addPod(e.srcPods, src)
+	addPod(e.dstPods, dst)
 	e.protocols[protocolOf(f)]++
 	if f.HandshakeRTT > 0 {
 		e.rttSum += uint64(f.HandshakeRTT)

@@ -10,12 +10,12 @@ import (
 	"github.com/parallax-flow/parallax/flow/query"
 )
 
-// OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, verdict, drop reason, protocol, failure,
+// OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, edge, verdict, drop reason, protocol, failure,
 // and text, which is then looked for in groups, names, drop reasons and symbols. Such a filter speaks of edges: Src is
 // an edge's source and nothing else, where for a record it may also be the sender of replies.
 func OnEdges(s filter.Set) bool {
 	for _, f := range slices.Concat(s.Allow, s.Deny) {
-		f.SrcNamespace, f.DstNamespace, f.SrcWorkload, f.DstWorkload = nil, nil, nil, nil
+		f.SrcNamespace, f.DstNamespace, f.SrcWorkload, f.DstWorkload, f.Edge = nil, nil, nil, nil, nil
 		f.Verdict, f.DropReason, f.Protocol, f.Error, f.Text = nil, nil, nil, nil, nil
 		if !reflect.ValueOf(f).IsZero() {
 			return false
@@ -37,9 +37,11 @@ func Match(s filter.Set) (func(*flow.Flow) bool, error) {
 }
 
 func matches(x *filter.Filter, f *flow.Flow) bool {
-	src, dst := query.KeyOf(f.Src), query.KeyOf(f.Dst)
+	from, to := Ends(f)
+	src, dst := query.KeyOf(from), query.KeyOf(to)
 	failed := f.L7 != nil && f.L7.Error
-	return onSide(x.SrcNamespace, x.SrcWorkload, src, kindOf(f.Src)) && onSide(x.DstNamespace, x.DstWorkload, dst, kindOf(f.Dst)) &&
+	return onSide(x.SrcNamespace, x.SrcWorkload, src, kindOf(from)) && onSide(x.DstNamespace, x.DstWorkload, dst, kindOf(to)) &&
+		(len(x.Edge) == 0 || slices.Contains(x.Edge, src.String()+">"+dst.String())) &&
 		(len(x.Verdict) == 0 || slices.Contains(x.Verdict, f.Verdict)) &&
 		(x.Error == nil || *x.Error == failed) &&
 		(len(x.Protocol) == 0 || hasProtocol(x.Protocol, f)) &&

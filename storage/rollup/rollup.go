@@ -25,6 +25,15 @@ func Port(f *flow.Flow) uint16 {
 	return port
 }
 
+// Ends returns the initiator and the responder of f's connection. They are Src and Dst but for a dropped reply, whose Src is
+// the responder that sent it.
+func Ends(f *flow.Flow) (src, dst *flow.Endpoint) {
+	if f.Drop != nil && f.Reply {
+		return f.Dst, f.Src
+	}
+	return f.Src, f.Dst
+}
+
 // Kind returns the kind of thing that e is on the map: the workload's, or the endpoint's where there is no workload.
 func Kind(e *flow.Endpoint) string {
 	if e.WorkloadKind != "" {

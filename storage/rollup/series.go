@@ -131,7 +131,8 @@ func NewDetail(q query.Detail) (*Detail, error) {
 
 // Add counts f, if it is of the edge or node and not counted at another point.
 func (d *Detail) Add(f *flow.Flow) {
-	if f.Secondary || len(d.points) == 0 || !d.matches(query.KeyOf(f.Src), query.KeyOf(f.Dst)) {
+	src, dst := Ends(f)
+	if f.Secondary || len(d.points) == 0 || !d.matches(query.KeyOf(src), query.KeyOf(dst)) {
 		return
 	}
 	i := (f.Time - d.points[0].Time) / d.step

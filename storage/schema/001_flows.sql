@@ -81,7 +81,8 @@ CREATE TABLE IF NOT EXISTS flows_in
     path_packets Array(Int64),                   -- their packets - packets; empty if nothing differs
     path_bytes Array(Int64),
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
-    l7_latency Int64 ALIAS duration - l7_wait    -- microseconds; -1: no response seen
+    l7_latency Int64 ALIAS duration - l7_wait,   -- microseconds; -1: no response seen
+    swapped Bool ALIAS verdict = 'dropped' AND reply -- a dropped reply, whose source is the connection's responder
 )
 ENGINE = Null;
 
@@ -169,7 +170,8 @@ CREATE TABLE IF NOT EXISTS flows
     path_packets Array(Int64) CODEC(ZSTD(1)),
     path_bytes Array(Int64) CODEC(ZSTD(1)),
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
-    l7_latency Int64 ALIAS duration - l7_wait
+    l7_latency Int64 ALIAS duration - l7_wait,
+    swapped Bool ALIAS verdict = 'dropped' AND reply
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)

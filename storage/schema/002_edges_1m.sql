@@ -40,7 +40,13 @@ SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, mi
 CREATE MATERIALIZED VIEW IF NOT EXISTS edges_1m_view TO edges_1m AS
 SELECT
     toStartOfMinute(flow.time) AS time,
-    src_group, src_name, src_kind, dst_group, dst_name, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol,
+    if(swapped, flow.dst_group, flow.src_group) AS src_group,
+    if(swapped, flow.dst_name, flow.src_name) AS src_name,
+    if(swapped, flow.dst_kind, flow.src_kind) AS src_kind,
+    if(swapped, flow.src_group, flow.dst_group) AS dst_group,
+    if(swapped, flow.src_name, flow.dst_name) AS dst_name,
+    if(swapped, flow.src_kind, flow.dst_kind) AS dst_kind,
+    proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol,
     l7_error AS failed,
     count() AS records,
     countIf(kind = 'new') AS connections,
@@ -52,8 +58,8 @@ SELECT
     quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(duration - l7_wait, l7_answered) AS latency,
     sum(handshake_rtt) AS rtt_sum,
     countIf(handshake_rtt > 0) AS rtt_count,
-    uniqStateIf(toString(src_pod), src_pod != '') AS src_pods,
-    uniqStateIf(toString(dst_pod), dst_pod != '') AS dst_pods,
+    uniqStateIf(toString(if(swapped, dst_pod, src_pod)), if(swapped, dst_pod, src_pod) != '') AS src_pods,
+    uniqStateIf(toString(if(swapped, src_pod, dst_pod)), if(swapped, src_pod, dst_pod) != '') AS dst_pods,
     min(flow.time) AS first_seen,
     max(flow.time) AS last_seen
 FROM flows_in AS flow
