@@ -125,7 +125,7 @@ func (e *Engine) decide(d Direction, c *conn) Side {
 		}
 		s.Policies = append(s.Policies, p.Ref)
 		for r := range p.Sections[d].Rules {
-			if e.matches(d, p, &p.Sections[d].Rules[r], c, nil) {
+			if e.matches(d, p, &p.Sections[d].Rules[r], c) {
 				s.Rules = append(s.Rules, RuleRef{p.Ref, d, r})
 			}
 		}
@@ -163,9 +163,9 @@ func (m miss) because(format string, args ...any) bool {
 }
 
 // matches reports whether r allows c. API: "The traffic must match both ports and from."
-func (e *Engine) matches(d Direction, p *Policy, r *Rule, c *conn, m miss) bool {
+func (e *Engine) matches(d Direction, p *Policy, r *Rule, c *conn) bool {
 	_, peer := c.ends(d)
-	return e.matchesPeers(d, p, r, peer, m) && matchesPorts(r, c, m)
+	return e.matchesPeers(d, p, r, peer, nil) && matchesPorts(r, c, nil)
 }
 
 func (e *Engine) matchesPeers(d Direction, p *Policy, r *Rule, peer side, m miss) bool {
