@@ -102,13 +102,16 @@ func (w *Writer) Run(ctx context.Context) error {
 			w.flush(writing, w.config.Batch)
 		}
 	}
-	w.flush(writing, 1)
+	for w.Stats().Waiting > 0 { // each turn takes a batch out, stored or lost
+		w.flush(writing, 1)
+	}
 	return nil
 }
 
-// flush writes batches as long as at least least flows wait.
+// flush writes a batch if at least least flows wait, and then full ones as long as there are any: what comes while it
+// writes waits for its turn, or a store that is slow would get ever smaller batches.
 func (w *Writer) flush(ctx context.Context, least int) {
-	for {
+	for ; ; least = w.config.Batch {
 		batch, token := w.take(least)
 		if len(batch) == 0 {
 			return
