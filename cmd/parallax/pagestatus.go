@@ -1,14 +1,12 @@
 package main
 
 import (
-	"time"
-
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/ui/api"
 )
 
 // pageStatus tells the page about Parallax itself.
-func pageStatus(ledgers []flow.NodeLedger, storeAt string, rate *rateMeter) api.Status {
+func pageStatus(ledgers []flow.NodeLedger, storeAt string, rate float64) api.Status {
 	s := api.Status{Version: version, Storage: storeAt, Nodes: []api.NodeStatus{}}
 	total := api.Ledger{Lost: map[string]uint64{}, Exact: true}
 	for _, n := range ledgers {
@@ -28,7 +26,15 @@ func pageStatus(ledgers []flow.NodeLedger, storeAt string, rate *rateMeter) api.
 		total.Exact = total.Exact && sum == n.Produced
 		s.Nodes = append(s.Nodes, ns)
 	}
-	total.FlowsRate = rate.update(time.Now(), total.Delivered)
+	total.FlowsRate = rate
 	s.Ledger = total
 	return s
+}
+
+// delivered sums what reached the end of the line on all nodes.
+func delivered(ledgers []flow.NodeLedger) (n uint64) {
+	for _, l := range ledgers {
+		n += l.Delivered
+	}
+	return n
 }

@@ -1,29 +1,39 @@
 package main
 
 import (
-	"sync"
+	"context"
+	"sync/atomic"
 	"time"
 )
 
-// rateMeter turns a growing count into a rate over the last seconds, whoever asks and however often.
-type rateMeter struct {
-	mu    sync.Mutex
-	at    time.Time
-	count uint64
-	rate  float64
-}
+// rateMeter turns a growing count into a rate over the last seconds.
+type rateMeter struct{ rate atomic.Uint64 } // per second, in thousandths
 
-const rateSpan = 3 * time.Second
+const rateSpan = 5 // seconds
 
-func (r *rateMeter) update(now time.Time, count uint64) float64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch d := now.Sub(r.at); {
-	case r.at.IsZero() || count < r.count:
-		r.at, r.count, r.rate = now, count, 0
-	case d >= rateSpan:
-		r.rate = float64(count-r.count) / d.Seconds()
-		r.at, r.count = now, count
+// run samples count once a second until ctx ends.
+func (r *rateMeter) run(count func() uint64) func(context.Context) error {
+	return func(ctx context.Context) error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		samples := []uint64{count()}
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			samples = append(samples, count())
+			if len(samples) > rateSpan+1 {
+				samples = samples[1:]
+			}
+			first, last := samples[0], samples[len(samples)-1]
+			if last >= first { // else a node went, and its count with it
+				r.rate.Store((last - first) * 1000 / uint64(len(samples)-1))
+			}
+		}
 	}
-	return r.rate
 }
+
+// perSecond is the latest rate.
+func (r *rateMeter) perSecond() float64 { return float64(r.rate.Load()) / 1000 }

@@ -102,6 +102,7 @@ func (p *relayProcess) start(stack *lifecycle.Stack) {
 	stack.Go("storage writer", storeFlows(p.relay, p.writer, &p.unstored))
 	stack.Go("live view", showFlows(p.relay, p.live))
 	stack.Go("relay", p.relay.Run)
+	stack.Go("rate", p.rate.run(func() uint64 { return delivered(p.relay.Ledger()) }))
 	stack.Go("observer", func(ctx context.Context) error { return p.server.Run(ctx, p.api) })
 	stack.Go("relay metrics", serveMetrics(p.metrics, p.reg))
 }
@@ -128,7 +129,7 @@ func (p *relayProcess) ledger() []flow.NodeLedger {
 }
 
 func (p *relayProcess) status() api.Status {
-	s := pageStatus(p.ledger(), p.storeAt, &p.rate)
+	s := pageStatus(p.ledger(), p.storeAt, p.rate.perSecond())
 	s.Error = p.writer.Stats().Failing
 	return s
 }

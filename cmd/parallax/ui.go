@@ -55,6 +55,7 @@ func newUICommand() *cobra.Command {
 			return storeClosed(store, runStack(cmd.Context(), log, func(stack *lifecycle.Stack) error {
 				p.start(stack)
 				stack.Go("feed", feed.run)
+				stack.Go("rate", feed.rate.run(feed.delivered.Load))
 				return nil
 			}))
 		},
@@ -76,6 +77,8 @@ type feed struct {
 	storeAt string
 	ledger  atomic.Pointer[api.Status]
 	rate    rateMeter
+
+	delivered atomic.Uint64
 }
 
 func newFeed(server, storeAt string, log *slog.Logger) (*feed, error) {
@@ -131,7 +134,8 @@ func (f *feed) watchLedger(ctx context.Context) {
 		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 		ledgers, err := hubble.GetLedger(ask, f.conn)
 		cancel()
-		s := pageStatus(ledgers, f.storeAt, &f.rate)
+		f.delivered.Store(delivered(ledgers))
+		s := pageStatus(ledgers, f.storeAt, f.rate.perSecond())
 		if err != nil {
 			s.Error = "the relay does not answer: " + err.Error()
 		}
@@ -147,7 +151,7 @@ func (f *feed) status() api.Status {
 	if s := f.ledger.Load(); s != nil {
 		return *s
 	}
-	return pageStatus(nil, f.storeAt, &f.rate)
+	return pageStatus(nil, f.storeAt, 0)
 }
 
 // storeClosed closes s and returns err, or what went wrong.
