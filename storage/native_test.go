@@ -82,7 +82,7 @@ func (s *session) run() error {
 			err = s.send(func(b *proto.Buffer) { proto.ServerCodePong.Encode(b) })
 		case proto.ClientCodeQuery:
 			err = s.query()
-		case proto.ClientCodeCancel:
+		case proto.ClientCodeCancel, proto.ClientCodeHello: // ch-go 0.74 cancels with a zero byte ahead, and closes
 			return io.EOF
 		default:
 			err = fmt.Errorf("packet %d", code)

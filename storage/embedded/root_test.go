@@ -1,8 +1,11 @@
 package embedded
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -168,5 +171,96 @@ func TestMissingLibrary(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Config{Dir: t.TempDir(), Library: "/nonexistent/libchdb.so"}); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want one line", err)
+	}
+}
+
+// TestMain lets the test binary be the process that a test kills, or that finds the directory taken.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("PARALLAX_TEST_WRITE_TO"); dir != "" {
+		if err := writeUntilKilled(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// writeUntilKilled inserts rows one batch after the other and says of each that it was taken.
+func writeUntilKilled(dir string) error {
+	library, err := Library("")
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	e, err := Open(ctx, Config{Dir: dir, Library: library})
+	if err != nil {
+		return err
+	}
+	if err := e.Exec(ctx, "CREATE TABLE IF NOT EXISTS t (n UInt64) ENGINE = MergeTree ORDER BY n", nil); err != nil {
+		return err
+	}
+	for {
+		col := make(proto.ColUInt64, killBatch)
+		if err := e.Insert(ctx, "t", "", proto.Input{{Name: "n", Data: &col}}); err != nil {
+			return err
+		}
+		fmt.Println("stored")
+	}
+}
+
+const killBatch = 1000
+
+// child runs the test binary on dir as another process.
+func child(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "PARALLAX_TEST_WRITE_TO="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+func TestKilled(t *testing.T) {
+	dir := t.TempDir()
+	cmd, lines := child(t, dir)
+	acknowledged := uint64(0)
+	for acknowledged < 5*killBatch && lines.Scan() {
+		if lines.Text() != "stored" {
+			t.Fatal(lines.Text())
+		}
+		acknowledged += killBatch
+	}
+	if err := cmd.Process.Kill(); err != nil { // SIGKILL, in the middle of a batch
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		acknowledged += killBatch
+	}
+	cmd.Wait()
+	e := open(t, dir)
+	if got := count(t, e, "SELECT count() FROM t", nil); got != acknowledged && got != acknowledged+killBatch {
+		t.Errorf("%d rows after the kill; want the %d that were acknowledged, or one batch more", got, acknowledged)
+	}
+}
+
+func TestDirectoryInUse(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir)
+	cmd, lines := child(t, dir)
+	lines.Scan()
+	if got := lines.Text(); !strings.Contains(got, dir) || !strings.Contains(got, fmt.Sprintf("in use by process %d", os.Getpid())) || lines.Scan() {
+		t.Errorf("the other process said %q, want one line with the directory and our pid", got)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the other process ended well")
 	}
 }
