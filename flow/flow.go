@@ -106,6 +106,7 @@ type Drop struct {
 type Hop struct {
 	Node      *Node
 	Time      int64 // Unix ns, that node's clock
+	Start     int64 // of an L7 exchange: the request at that point, Unix ns; else 0
 	Packets   uint64
 	Bytes     uint64
 	Ifindex   uint32

@@ -177,6 +177,7 @@ func hops(path []flow.Hop) []fields {
 		m := &out[i]
 		m.text("node", NodeName(h.Node))
 		m.time("time", h.Time)
+		m.time("start", h.Start)
 		m.text("point", h.Point.String())
 		m.text("direction", h.Direction.String())
 		m.number("packets", h.Packets)

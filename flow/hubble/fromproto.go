@@ -272,8 +272,12 @@ func restoreEndpoint(e *flow.Endpoint, m map[string]*structpb.Value) {
 func restoreHop(m map[string]*structpb.Value) (flow.Hop, error) {
 	cluster, name := splitNodeName(m["node"].GetStringValue())
 	at, err := nanoseconds("path: time", m["time"])
+	if err != nil {
+		return flow.Hop{}, err
+	}
+	start, err := nanoseconds("path: start", m["start"])
 	return flow.Hop{
-		Node: &flow.Node{Name: name, Cluster: cluster}, Time: at,
+		Node: &flow.Node{Name: name, Cluster: cluster}, Time: at, Start: start,
 		Packets: number(m["packets"]), Bytes: number(m["bytes"]), Ifindex: uint32(number(m["interface"])),
 		Point: enum(m["point"], flow.PointToEndpoint, flow.PointUnknown), Direction: enum(m["direction"], flow.DirectionEgress, flow.DirectionUnknown),
 	}, err

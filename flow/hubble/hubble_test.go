@@ -67,7 +67,7 @@ var known = map[string]*flow.Flow{
 		PID: 9, Process: &flow.Process{PID: 9, Comm: "python3"}, Cookie: 3,
 		Path: []flow.Hop{
 			{Node: &flow.Node{Name: "n1", Cluster: "blue"}, Time: at + 5, Packets: 10, Bytes: 1234, Ifindex: 2, Point: flow.PointToNetwork, Direction: flow.DirectionEgress},
-			{Node: &flow.Node{Name: "n2"}, Time: at + 9, Point: flow.PointToEndpoint, Direction: flow.DirectionIngress},
+			{Node: &flow.Node{Name: "n2"}, Time: at + 9, Start: at + 3, Point: flow.PointToEndpoint, Direction: flow.DirectionIngress},
 		},
 	},
 	"kernel drop of a reply": {

@@ -170,7 +170,7 @@ func (c *columns) bytes(fs []flow.Flow) {
 }
 
 // minHop is the least number of bytes of an encoded hop.
-const minHop = 7
+const minHop = 8
 
 func (c *columns) paths(fs []flow.Flow) {
 	if c.absent[colPath] {
@@ -187,8 +187,9 @@ func (c *columns) paths(fs []flow.Flow) {
 		}
 		fs[i].Path = make([]flow.Hop, n)
 		for j := range fs[i].Path {
+			node, time := at(c.d.batch.nodes, r.uvarint(), &r.bad), fs[i].Time-r.varint()
 			fs[i].Path[j] = flow.Hop{
-				Node: at(c.d.batch.nodes, r.uvarint(), &r.bad), Time: fs[i].Time - r.varint(), Packets: r.uvarint(),
+				Node: node, Time: time, Start: time - r.varint(), Packets: r.uvarint(),
 				Bytes: r.uvarint(), Ifindex: uint32(r.limited(math.MaxUint32)),
 				Point: flow.Point(r.byte()), Direction: flow.Direction(r.byte()),
 			}

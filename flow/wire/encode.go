@@ -243,6 +243,7 @@ func (e *Encoder) paths(fs []flow.Flow) {
 			h := &fs[i].Path[j]
 			c = binary.AppendUvarint(c, e.nodes.id(h.Node))
 			c = binary.AppendVarint(c, fs[i].Time-h.Time)
+			c = binary.AppendVarint(c, h.Time-h.Start)
 			c = binary.AppendUvarint(c, h.Packets)
 			c = binary.AppendUvarint(c, h.Bytes)
 			c = binary.AppendUvarint(c, uint64(h.Ifindex))

@@ -82,7 +82,7 @@ const (
 	colDirection                  // byte
 	colFlags                      // byte: flagReply, flagSecondary, flagL7, flagProcessDst
 	colPath                       // uvarint: number of hops
-	colHops                       // rows: node id, zigzag Time, packets, bytes, ifindex, point, direction
+	colHops                       // rows: node id, zigzag Time (of the flow - its own), zigzag Time - Start, packets, bytes, ifindex, point, direction
 
 	// One entry for each flow with flagL7.
 	colL7Protocol    // byte

@@ -148,9 +148,13 @@ func (p *Pairer) Settle(t Ticket, f *flow.Flow) (send bool) {
 }
 
 func hop(f *flow.Flow) flow.Hop {
-	return flow.Hop{
+	h := flow.Hop{
 		Node: f.Node, Time: f.Time, Packets: f.Packets, Bytes: f.Bytes, Ifindex: f.Ifindex, Point: f.Point, Direction: f.Direction,
 	}
+	if f.L7 != nil {
+		h.Start = f.Start
+	}
+	return h
 }
 
 // path returns the observations of e but for the primary and those that were sent on, in time order.

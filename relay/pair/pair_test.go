@@ -199,6 +199,17 @@ func TestPairing(t *testing.T) {
 	}
 }
 
+// Another point's view of an exchange has a start of its own: the time that the server took is less than the client's wait.
+func TestHopOfAnExchangeHasItsStart(t *testing.T) {
+	p := New(owned)
+	client, server := seen(100, nodeA, flow.PointFromEndpoint, l7("/")), seen(99, nodeB, flow.PointToEndpoint, l7("/"))
+	client.Start, server.Start = 90*ms, 91*ms
+	first, second := p.Join(client), p.Join(server)
+	if p.Settle(second, server) || !p.Settle(first, client) || len(client.Path) != 1 || client.Path[0].Start != 91*ms {
+		t.Errorf("%s, path %+v", describe(client), client.Path)
+	}
+}
+
 func unknown(f *flow.Flow) { f.Src, f.Dst = world, world }
 
 // What arrives while its event is half gone.
