@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, millis, percent, plural, rate } from "../model/format.ts";
 import { GROUP_HEAD, type Rect, type Vec } from "../model/geometry.ts";
-import { LABEL_H, placeCrosses, placeLabels, type PlacedLabel } from "../model/labels.ts";
+import { LABEL_H, labelWidth, placeCrosses, placeLabels, type PlacedLabel } from "../model/labels.ts";
 import { geometry, type Geometry, type View } from "../model/layout.ts";
 import { boxName, Placer } from "../model/placer.ts";
 import { routes, type Route } from "../model/route.ts";
@@ -128,9 +128,17 @@ function useScene(p: GraphViewProps, room: () => View, touched: () => boolean, v
     const g = geometry(layout);
     return { geo: g, ways: routes(g, layout.edges.values()) };
   }, [layout, version]);
-  const before = useRef(new Map<string, number>());
+  const before = useRef<{ key: string; ways: unknown; fractions: Map<string, number>; crosses: Map<string, Vec>; labels: readonly PlacedLabel[] }>({ key: "", ways: null, fractions: new Map(), crosses: new Map(), labels: [] });
   const texts = useMemo(() => {
     const edges = p.snapshot.edges ?? [];
+    const wishes = edges.map((e) => ({ id: e.id, text: edgeLabel(e), rank: labelRank(e), must: e.drops > 0 })).filter((x) => x.text);
+    // Most seconds change digits only: then every label is where it was.
+    const old = before.current;
+    const key = (p.snapshot.nodes ?? []).map((n) => n.id + (n.drops > 0)).join() + edges.map((e) => e.id + (e.drops > 0)).join() + wishes.map((x) => labelWidth(x.text)).join();
+    if (key === old.key && ways === old.ways) {
+      const now = new Map(wishes.map((x) => [x.id, x.text]));
+      return { crosses: old.crosses, labels: old.labels.map((l) => ({ ...l, text: now.get(l.id) ?? l.text })) };
+    }
     const seen = new Set((p.snapshot.nodes ?? []).map((n) => n.id));
     const rects: Rect[] = [...geo.cards].filter(([id]) => seen.has(id)).map(([, r]) => r);
     for (const [name, g] of geo.groups) rects.push({ x: g.x, y: g.y, w: Math.min(g.w, boxName(name).length * 8 + 28), h: GROUP_HEAD - 8 });
@@ -142,9 +150,8 @@ function useScene(p: GraphViewProps, room: () => View, touched: () => boolean, v
     const lossy = edges.filter((e) => e.drops > 0).map((e) => e.id);
     const crosses = placeCrosses(lossy, { rects, ways: drawn });
     for (const c of crosses.values()) rects.push({ x: c.x - 9, y: c.y - 9, w: 18, h: 18 });
-    const wishes = edges.map((e) => ({ id: e.id, text: edgeLabel(e), rank: labelRank(e), must: e.drops > 0 })).filter((x) => x.text);
-    const placed = placeLabels(wishes, { rects, ways: drawn }, before.current);
-    before.current = placed.fractions;
+    const placed = placeLabels(wishes, { rects, ways: drawn }, old.fractions);
+    before.current = { key, ways, crosses, ...placed };
     return { crosses, labels: placed.labels };
   }, [p.snapshot, geo, ways]);
   return { geo, ways, ...texts };
