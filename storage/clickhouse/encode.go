@@ -219,7 +219,7 @@ func (e *encoder) appendL7(f *flow.Flow) {
 	l := orElse(f.L7, noL7)
 	protocol, route, wait := "", "", int64(0)
 	if f.L7 != nil {
-		protocol, route, wait = l.Protocol.String(), rollup.Route(l), micros(f.Time-f.Start)-micros(l.Latency)
+		protocol, route, wait = l.Protocol.String(), flow.Route(l), micros(f.Time-f.Start)-micros(l.Latency)
 	}
 	e.l7protocol.append(protocol)
 	e.operation.append(l.Operation)

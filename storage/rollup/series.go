@@ -177,7 +177,7 @@ func (d *Detail) matches(src, dst query.NodeKey) bool {
 }
 
 func (d *Detail) addOperation(l *flow.L7) {
-	k := operation{l.Protocol, l.Operation, Route(l)}
+	k := operation{l.Protocol, l.Operation, flow.Route(l)}
 	c := d.ops[k]
 	if c == nil {
 		c = &opCount{statuses: make(map[uint16]uint64), errorCodes: make(map[uint16]uint64)}
