@@ -8,8 +8,11 @@ import (
 )
 
 // Changes turns one Compiled into another. Who writes them in the order of the fields never lets an endpoint see half of
-// a change of rules: new tables are complete before a record points at them, and old ones go when no record does. A write
-// that fails (a full map) is made good by taking back what was written: all records still are the old ones.
+// a change of rules: new tables are complete before a record points at them, and old ones go when no record does. Keep
+// the old RuleInfos until the records that name them are read.
+//
+// A write that fails (a full map) is taken back by the writes of Diff(to, from): they need no room, since all of from is
+// still there, and a key that they drop may be missing.
 //
 // An address that gets another identity in the same change as the rules may be denied until both are there.
 type Changes struct {

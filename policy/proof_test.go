@@ -4,10 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
@@ -98,6 +102,25 @@ func build(w *world) (*built, error) {
 		b.nodes[n] = policy.Compile(policy.Input{Policies: policies, Inventory: w.inventory, Node: n, Options: w.options})
 	}
 	return b, nil
+}
+
+// TestLoaderReadsRandomPolicies writes random policies as YAML and reads them back.
+func TestLoaderReadsRandomPolicies(t *testing.T) {
+	s := seed(t)
+	for n := range max(*worldFlag/20, 1) {
+		w := randomWorld(newDice(s, n))
+		want, err := convertAll(w.policies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readText(w.text(probe{}))
+		for i := range got {
+			got[i].Origin = ""
+		}
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.EquateEmpty()); err != nil || diff != "" {
+			t.Fatalf("world %d of seed %d: %v\n%s\n%s", n, s, err, diff, w.text(probe{}))
+		}
+	}
 }
 
 func query(p probe) policy.Query {

@@ -63,7 +63,26 @@ func ask(t *testing.T, policies []policy.Policy, inv policy.Inventory, opts poli
 		return policy.Party{Addr: netip.MustParseAddr(s)}
 	}
 	protos := map[string]flow.Proto{"TCP": flow.ProtoTCP, "UDP": flow.ProtoUDP, "SCTP": flow.ProtoSCTP, "ICMP": flow.ProtoICMP}
-	return e.Decide(policy.Query{Src: party(f[0]), Dst: party(f[2]), Proto: protos[proto], Port: uint16(port)})
+	q := policy.Query{Src: party(f[0]), Dst: party(f[2]), Proto: protos[proto], Port: uint16(port)}
+	d := e.Decide(q)
+	for side, at := range map[*policy.Side][2]policy.Party{&d.Egress: {q.Src, q.Dst}, &d.Ingress: {q.Dst, q.Src}} {
+		if pod := at[0].Endpoint; pod != nil && !pod.HostNetwork && pod.Addrs[0].Is4() == address(at[1]).Is4() {
+			c := policy.Compile(policy.Input{Policies: policies, Inventory: inv, Node: pod.Node, Options: opts})
+			v := c.Decide(policy.EndpointKey{Namespace: pod.Namespace, Name: pod.Name}, side.Direction,
+				flow.AddrFrom(pod.Addrs[0]), flow.AddrFrom(address(at[1])), q.Proto, q.Port)
+			if v.Allowed != side.Allowed {
+				t.Errorf("%s: %s: engine says %s, the datapath %s", line, side.Direction, side, c.Rules[v.Rule].Text)
+			}
+		}
+	}
+	return d
+}
+
+func address(p policy.Party) netip.Addr {
+	if p.Addr.IsValid() {
+		return p.Addr
+	}
+	return p.Endpoint.Addrs[0]
 }
 
 func spec(name, body string) string {
@@ -72,11 +91,16 @@ func spec(name, body string) string {
 
 func read(t *testing.T, text string) []policy.Policy {
 	t.Helper()
-	r, err := load.Reader("test.yaml", strings.NewReader(text), load.Options{})
+	policies, err := readText(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Policies
+	return policies
+}
+
+func readText(text string) ([]policy.Policy, error) {
+	r, err := load.Reader("test.yaml", strings.NewReader(text), load.Options{})
+	return r.Policies, err
 }
 
 func TestRecipes(t *testing.T) {

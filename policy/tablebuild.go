@@ -141,8 +141,9 @@ func namedSpans(r *Rule, pod *Endpoint) []span {
 
 // emit writes the table into the output. What everybody may do is not repeated for anybody.
 func (t *tableBuilder) emit() {
-	t.blockSets()
 	everybody := reduce(t.peers[peerKey{}], nil)
+	t.blocks = slices.DeleteFunc(t.blocks, func(b blockGrant) bool { return len(reduce(b.grants, everybody)) == 0 })
+	t.blockSets()
 	for k, grants := range t.peers {
 		entries := everybody
 		if k.kind != PeerAny {

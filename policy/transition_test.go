@@ -131,6 +131,42 @@ func neither(now, from, to *policy.Compiled, key policy.EndpointKey, probes []pr
 	return text
 }
 
+// TestChangeCanBeTakenBack breaks random changes off behind a random write, before anything is dropped.
+func TestChangeCanBeTakenBack(t *testing.T) {
+	s := seed(t)
+	for n := range max(*worldFlag/10, 1) {
+		r := newDice(s, n)
+		w, next := randomWorld(r), randomWorld(r)
+		before, err := build(&w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := build(&next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := before.nodes["n1"], after.nodes["n1"]
+		from.SkipPods = to.SkipPods // no part of the maps
+		now := clone(from)
+		c := policy.Diff(from, to)
+		c.DropEndpoints, c.DropPeers, c.DropCIDRs, c.DropEntries = nil, nil, nil, nil
+		all := steps(c)
+		for _, step := range all[:r.IntN(len(all)+1)] {
+			step(now)
+		}
+		room := len(now.Entries) + len(now.CIDRs) + len(now.Peers) + len(now.Endpoints)
+		for _, step := range steps(policy.Diff(to, from)) {
+			step(now)
+			if held := len(now.Entries) + len(now.CIDRs) + len(now.Peers) + len(now.Endpoints); held > room {
+				t.Fatalf("world %d of seed %d: %d keys, %d before", n, s, held, room)
+			}
+		}
+		if diff := cmp.Diff(from, now); diff != "" {
+			t.Fatalf("world %d of seed %d: %s", n, s, diff)
+		}
+	}
+}
+
 // TestCompileIsDeterministic compiles the same input in another order.
 func TestCompileIsDeterministic(t *testing.T) {
 	s := seed(t)
