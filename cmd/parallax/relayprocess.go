@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ type relayProcess struct {
 	api     net.Listener
 	metrics net.Listener
 	rate    rateMeter
+	oldest  atomic.Int64 // first stored flow, Unix ns
 
 	unstored unstored
 }
@@ -102,6 +104,7 @@ func (p *relayProcess) start(stack *lifecycle.Stack) {
 	stack.Go("storage writer", storeFlows(p.relay, p.writer, &p.unstored))
 	stack.Go("live view", showFlows(p.relay, p.live))
 	stack.Go("relay", p.relay.Run)
+	stack.Go("oldest", p.watchOldest)
 	stack.Go("rate", p.rate.run(func() uint64 { return delivered(p.relay.Ledger()) }))
 	stack.Go("observer", func(ctx context.Context) error { return p.server.Run(ctx, p.api) })
 	stack.Go("relay metrics", serveMetrics(p.metrics, p.reg))
@@ -131,7 +134,24 @@ func (p *relayProcess) ledger() []flow.NodeLedger {
 func (p *relayProcess) status() api.Status {
 	s := pageStatus(p.ledger(), p.storeAt, p.rate.perSecond())
 	s.Error = p.writer.Stats().Failing
+	s.Oldest = p.oldest.Load() / 1e6
 	return s
+}
+
+// watchOldest asks the store now and then how far back it reaches.
+func (p *relayProcess) watchOldest(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		if t, err := p.store.Oldest(ctx); err == nil { // else the writer's error tells
+			p.oldest.Store(t)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // farewell says at the end what became of all records.
