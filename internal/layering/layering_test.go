@@ -67,7 +67,7 @@ func packages(t *testing.T) []pkg {
 }
 
 // adapters are the packages of the vocabulary that stand at an edge: each has the one dependency that it adapts to.
-var adapters = []string{"flow/hubble", "flow/wire"}
+var adapters = []string{"flow/hubble", "flow/metrics", "flow/wire"}
 
 func TestVocabularyStandsAlone(t *testing.T) {
 	for _, p := range packages(t) {

@@ -80,7 +80,7 @@ type event struct {
 type Ticket struct {
 	event  *event
 	number uint8
-	role   Role
+	role   flow.Role
 }
 
 // New returns a Pairer. owned says whether a collector observes a node; it is called from the goroutine of Join.
@@ -93,7 +93,7 @@ func (p *Pairer) Stats() Stats { return p.stats }
 
 // Join notes that f arrived.
 func (p *Pairer) Join(f *flow.Flow) Ticket {
-	t := Ticket{role: RoleOf(f, p.owned)}
+	t := Ticket{role: flow.RoleOf(f, p.owned)}
 	if f.Kind == flow.KindDrop {
 		return t
 	}
@@ -111,7 +111,7 @@ func (p *Pairer) Join(f *flow.Flow) Ticket {
 	e.waiting[e.n] = f
 	e.n++
 	e.unsettled++
-	if t.role == Primary {
+	if t.role == flow.RolePrimary {
 		e.primaries++
 	}
 	return t
@@ -121,17 +121,17 @@ func (p *Pairer) Join(f *flow.Flow) Ticket {
 func (p *Pairer) Settle(t Ticket, f *flow.Flow) (send bool) {
 	e := t.event
 	if e == nil {
-		f.Secondary = t.role == Secondary
+		f.Secondary = t.role == flow.RoleSecondary
 		return true
 	}
 	e.waiting[t.number] = nil
 	switch {
 	case e.settled:
 		p.stats.Joined++
-	case t.role == Primary || t.role == Candidate && e.primaries == 0:
+	case t.role == flow.RolePrimary || t.role == flow.RoleCandidate && e.primaries == 0:
 		send, e.settled = true, true
 		f.Secondary, f.Path = false, p.path(e)
-		if t.role == Candidate {
+		if t.role == flow.RoleCandidate {
 			p.stats.Elected++
 		}
 	case e.primaries > 0:

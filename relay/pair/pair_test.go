@@ -29,54 +29,6 @@ var (
 
 func owned(node string) bool { return node == "a" || node == "b" }
 
-func TestRoleOf(t *testing.T) {
-	for _, tc := range []struct {
-		src, dst *flow.Endpoint
-		node     *flow.Node
-		point    flow.Point
-		want     Role
-	}{
-		{podA, podB, nodeA, flow.PointFromEndpoint, Primary},
-		{podA, podB, nodeA, flow.PointToNetwork, Secondary},
-		{podA, podB, nodeB, flow.PointFromNetwork, Secondary},
-		{podA, podB, nodeB, flow.PointToEndpoint, Secondary},
-		{podA, podA, nodeA, flow.PointFromEndpoint, Primary},
-		{podA, podA, nodeA, flow.PointToEndpoint, Secondary},
-		{podA, world, nodeA, flow.PointFromEndpoint, Primary},
-		{podA, world, nodeA, flow.PointToNetwork, Secondary},
-		{podA, vip, nodeA, flow.PointFromEndpoint, Primary},
-		{procA, podA, nodeA, flow.PointToEndpoint, Primary},
-		{procA, podB, nodeA, flow.PointToNetwork, Primary},
-		{procA, podB, nodeB, flow.PointToEndpoint, Secondary},
-		{procA, hostA, nodeA, flow.PointToHost, Primary},
-		{hostA, procB, nodeB, flow.PointFromNetwork, Secondary},
-
-		{world, podA, nodeA, flow.PointToEndpoint, Primary},
-		{world, podA, nodeA, flow.PointFromNetwork, Secondary},
-		{world, podA, nodeB, flow.PointFromNetwork, Secondary},
-		{world, procA, nodeA, flow.PointFromNetwork, Primary},
-		{world, procA, nodeA, flow.PointToHost, Primary},
-		{podC, podA, nodeA, flow.PointToEndpoint, Primary},
-		{podC, podA, nodeA, flow.PointFromNetwork, Secondary},
-
-		{world, world, nodeA, flow.PointFromNetwork, Primary},
-		{podC, world, nodeA, flow.PointFromNetwork, Primary},
-		{world, world, nodeA, flow.PointToNetwork, Secondary},
-		{world, world, nodeA, flow.PointToEndpoint, Secondary},
-		{world, world, nodeA, flow.PointFromEndpoint, Candidate},
-		{nil, nil, nodeA, flow.PointFromEndpoint, Candidate},
-	} {
-		f := &flow.Flow{Src: tc.src, Dst: tc.dst, Node: tc.node, Point: tc.point, Kind: flow.KindNew}
-		if got := RoleOf(f, owned); got != tc.want {
-			t.Errorf("%+v to %+v at %s of node %s: %d, want %d", tc.src, tc.dst, tc.point, tc.node.Name, got, tc.want)
-		}
-		f.Kind, f.Verdict = flow.KindDrop, flow.VerdictDropped
-		if got := RoleOf(f, owned); got != Primary {
-			t.Errorf("a drop at %s is %d, want primary", tc.point, got)
-		}
-	}
-}
-
 // seen returns an observation of pod a talking to pod b.
 func seen(time int64, node *flow.Node, point flow.Point, change ...func(*flow.Flow)) *flow.Flow {
 	f := &flow.Flow{

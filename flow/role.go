@@ -1,17 +1,15 @@
-package pair
-
-import "github.com/parallax-flow/parallax/flow"
+package flow
 
 // Role is what an observation is among those of the same traffic.
 type Role uint8
 
 const (
-	// Secondary: the traffic is counted by another observation.
-	Secondary Role = iota
-	// Candidate: nobody is known to count the traffic. It becomes the primary if no other observation does.
-	Candidate
-	// Primary: this observation counts the traffic.
-	Primary
+	// RoleSecondary: the traffic is counted by another observation.
+	RoleSecondary Role = iota
+	// RoleCandidate: nobody is known to count the traffic. It becomes the primary if no other observation does.
+	RoleCandidate
+	// RolePrimary: this observation counts the traffic.
+	RolePrimary
 )
 
 // RoleOf decides from f alone, so that records of one connection that can't be joined still count once. owned
@@ -24,9 +22,9 @@ const (
 //     comes from the network or over the loopback.
 //   - Else primary as it comes from the network. Traffic of an endpoint that is not known (yet) may never do
 //     so: then the first observation of those that can be joined stands in.
-func RoleOf(f *flow.Flow, owned func(node string) bool) Role {
-	if f.Kind == flow.KindDrop || f.Verdict == flow.VerdictDropped {
-		return Primary
+func RoleOf(f *Flow, owned func(node string) bool) Role {
+	if f.Kind == KindDrop || f.Verdict == VerdictDropped {
+		return RolePrimary
 	}
 	if home(f.Src) && owned(f.Src.NodeName) {
 		return role(f.Node.Name == f.Src.NodeName && sourceSide(f))
@@ -35,39 +33,39 @@ func RoleOf(f *flow.Flow, owned func(node string) bool) Role {
 		return role(f.Node.Name == f.Dst.NodeName && destinationSide(f))
 	}
 	switch f.Point {
-	case flow.PointFromNetwork:
-		return Primary
-	case flow.PointFromEndpoint, flow.PointToHost:
-		return Candidate
+	case PointFromNetwork:
+		return RolePrimary
+	case PointFromEndpoint, PointToHost:
+		return RoleCandidate
 	}
-	return Secondary
+	return RoleSecondary
 }
 
 func role(primary bool) Role {
 	if primary {
-		return Primary
+		return RolePrimary
 	}
-	return Secondary
+	return RoleSecondary
 }
 
 // home reports whether p is something that runs on a node known by name.
-func home(p *flow.Endpoint) bool {
+func home(p *Endpoint) bool {
 	if p == nil || p.NodeName == "" {
 		return false
 	}
-	return p.Kind == flow.EndpointPod || p.Kind == flow.EndpointProcess || p.Kind == flow.EndpointHost
+	return p.Kind == EndpointPod || p.Kind == EndpointProcess || p.Kind == EndpointHost
 }
 
-func sourceSide(f *flow.Flow) bool {
-	if f.Src.Kind == flow.EndpointPod {
-		return f.Point == flow.PointFromEndpoint
+func sourceSide(f *Flow) bool {
+	if f.Src.Kind == EndpointPod {
+		return f.Point == PointFromEndpoint
 	}
-	return f.Point == flow.PointToNetwork || f.Point == flow.PointToEndpoint || f.Point == flow.PointToHost
+	return f.Point == PointToNetwork || f.Point == PointToEndpoint || f.Point == PointToHost
 }
 
-func destinationSide(f *flow.Flow) bool {
-	if f.Dst.Kind == flow.EndpointPod {
-		return f.Point == flow.PointToEndpoint
+func destinationSide(f *Flow) bool {
+	if f.Dst.Kind == EndpointPod {
+		return f.Point == PointToEndpoint
 	}
-	return f.Point == flow.PointFromNetwork || f.Point == flow.PointToHost
+	return f.Point == PointFromNetwork || f.Point == PointToHost
 }
