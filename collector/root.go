@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,6 +63,8 @@ type Collector struct {
 	lost    map[string]uint64
 
 	undecoded uint64
+
+	tracked atomic.Pointer[l7.Stats] // a copy for others than the pipeline
 }
 
 const (
@@ -162,6 +165,8 @@ func (c *Collector) flush() {
 		c.expired = now
 		c.tracker.Expire(now, &c.batch)
 		c.account(now)
+		tracked := c.tracker.Stats()
+		c.tracked.Store(&tracked)
 	}
 	if len(c.batch.Flows) > 0 || len(c.batch.Lost) > 0 {
 		c.deliver()
@@ -206,8 +211,20 @@ func (c *Collector) Ledger() flow.NodeLedger {
 	return l
 }
 
-// Stats are the datapath's counters.
-func (c *Collector) Stats() probe.Stats { return c.probe.Stats() }
+// Stats are the counters of a collector's parts.
+type Stats struct {
+	Probe probe.Stats
+	L7    l7.Stats // as of the last second
+}
+
+// Stats may be called at any time from any goroutine.
+func (c *Collector) Stats() Stats {
+	s := Stats{Probe: c.probe.Stats()}
+	if tracked := c.tracked.Load(); tracked != nil {
+		s.L7 = *tracked
+	}
+	return s
+}
 
 // Ready is closed when the datapath is loaded and attached.
 func (c *Collector) Ready() <-chan struct{} { return c.probe.Ready() }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,7 +30,7 @@ func newCollectorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := o.validate(); err != nil {
+			if err := cmp.Or(o.validate(), checkSeries(o.series)); err != nil {
 				return err
 			}
 			if _, _, err := net.SplitHostPort(relay); err != nil {
@@ -60,6 +61,7 @@ func newCollectorCommand() *cobra.Command {
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&check, "check", false, "validate the configuration and exit")
 	o.register(f)
+	seriesFlag(f, &o.series)
 	return cmd
 }
 

@@ -29,6 +29,7 @@ type nodeOptions struct {
 	metrics  string // empty: none
 	interval time.Duration
 	ring     int
+	series   int // of each metric
 	confined bool
 }
 
@@ -65,6 +66,7 @@ type collectorProcess struct {
 	metrics net.Listener
 	server  *server.Server
 	reg     *prometheus.Registry
+	count   func(context.Context) error // makes the metrics of flows
 	failed  chan error
 }
 
@@ -98,6 +100,8 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 			p.closePorts()
 			return nil, err
 		}
+		p.reg.MustRegister(datapath{p.Stats})
+		p.count = countObserved(p.Collector, o.series, p.reg)
 	}
 	return p, nil
 }
@@ -117,6 +121,7 @@ func (p *collectorProcess) start(stack *lifecycle.Stack) {
 	}
 	if p.metrics != nil {
 		stack.Go("metrics of "+p.name, serveMetrics(p.metrics, p.reg))
+		stack.Go("counters of "+p.name, p.count)
 	}
 	stack.Go("collector "+p.name, func(ctx context.Context) error {
 		err := p.Run(ctx)

@@ -50,5 +50,6 @@ func newRelayCommand() *cobra.Command {
 	f.BoolVar(&check, "check", false, "validate the configuration and exit")
 	f.StringVar(&page.listen, "ui-listen", "", "address of the page (default: none here, see parallax ui)")
 	o.register(f)
+	seriesFlag(f, &o.series)
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/hubble/server"
+	"github.com/parallax-flow/parallax/flow/metrics"
 	"github.com/parallax-flow/parallax/internal/lifecycle"
 	"github.com/parallax-flow/parallax/relay"
 	"github.com/parallax-flow/parallax/storage"
@@ -28,6 +29,7 @@ type relayOptions struct {
 	data    string
 	window  time.Duration
 	ring    int
+	series  int // of each metric
 }
 
 func (o *relayOptions) register(f *pflag.FlagSet) {
@@ -49,9 +51,11 @@ func (o *relayOptions) validate() error {
 		return err
 	}
 	if o.storage != "" {
-		return storage.Check(o.storage)
+		if err := storage.Check(o.storage); err != nil {
+			return err
+		}
 	}
-	return nil
+	return checkSeries(o.series)
 }
 
 // relayProcess is a relay with its storage and what serves it.
@@ -63,6 +67,7 @@ type relayProcess struct {
 	live    *api.Live
 	server  *server.Server
 	reg     *prometheus.Registry
+	counts  *metrics.Metrics
 	ingest  net.Listener
 	api     net.Listener
 	metrics net.Listener
@@ -94,6 +99,7 @@ func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayP
 	}
 	p.relay = relay.New(o.config(), relay.Deps{Log: log, Registerer: p.reg, Listener: p.ingest})
 	p.writer = storage.NewWriter(p.store, storage.WriterConfig{Lost: p.unstored.add})
+	p.counts = metrics.New(metrics.Config{MaxSeries: o.series}, p.reg)
 	registerWriter(p.reg, p.writer)
 	p.server = server.New(server.Config{Version: "parallax " + version, Live: p.relay.Ring(), History: p.store, Ledger: p.ledger})
 	return p, nil
@@ -103,6 +109,7 @@ func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayP
 func (p *relayProcess) start(stack *lifecycle.Stack) {
 	stack.Go("storage writer", storeFlows(p.relay, p.writer, &p.unstored))
 	stack.Go("live view", showFlows(p.relay, p.live))
+	stack.Go("counters", countFlows(p.relay, p.counts))
 	stack.Go("relay", p.relay.Run)
 	stack.Go("oldest", p.watchOldest)
 	stack.Go("rate", p.rate.run(func() uint64 { return delivered(p.relay.Ledger()) }))

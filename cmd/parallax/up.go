@@ -54,6 +54,7 @@ Ctrl-C stops it and removes all that it made; what was stored stays under --data
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.node.register(f)
 	o.relay.register(f)
+	seriesFlag(f, &o.relay.series)
 	o.page.register(f)
 	return cmd
 }
@@ -108,6 +109,7 @@ func runUp(ctx context.Context, o *upOptions) error {
 
 // startNodes starts this host's collector, and with --demo the lab and a collector on each of its nodes.
 func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *relayProcess, log *slog.Logger) error {
+	o.node.series = o.relay.series
 	nodes := []nodeOptions{o.node}
 	var sources []meta.Source
 	if o.demo {
