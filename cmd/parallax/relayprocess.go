@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/parallax-flow/parallax/flow/metrics"
 	"github.com/parallax-flow/parallax/internal/lifecycle"
 	"github.com/parallax-flow/parallax/relay"
+	"github.com/parallax-flow/parallax/relay/sink/otel"
 	"github.com/parallax-flow/parallax/storage"
 	"github.com/parallax-flow/parallax/ui/api"
 )
@@ -30,6 +32,7 @@ type relayOptions struct {
 	window  time.Duration
 	ring    int
 	series  int // of each metric
+	otlp    otlpOptions
 }
 
 func (o *relayOptions) register(f *pflag.FlagSet) {
@@ -40,6 +43,7 @@ func (o *relayOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.data, "data", "data", "folder for what is stored")
 	f.DurationVar(&o.window, "merge-window", relay.DefaultWindow, "how long a flow waits for those of other nodes: 50ms to 10s")
 	f.IntVar(&o.ring, "relay-ring", relay.DefaultRingSize, "flows that the relay keeps in memory for live queries")
+	o.otlp.register(f)
 }
 
 func (o *relayOptions) config() relay.Config {
@@ -47,7 +51,7 @@ func (o *relayOptions) config() relay.Config {
 }
 
 func (o *relayOptions) validate() error {
-	if err := o.config().Check(); err != nil {
+	if err := cmp.Or(o.config().Check(), o.otlp.validate()); err != nil {
 		return err
 	}
 	if o.storage != "" {
@@ -68,6 +72,7 @@ type relayProcess struct {
 	server  *server.Server
 	reg     *prometheus.Registry
 	counts  *metrics.Metrics
+	spans   *otel.Exporter // nil: they go nowhere
 	ingest  net.Listener
 	api     net.Listener
 	metrics net.Listener
@@ -94,6 +99,9 @@ func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayP
 	if p.metrics, err = listen("the relay's metrics", o.metrics, "relay-metrics"); err != nil {
 		return p, err
 	}
+	if p.spans, err = newExporter(&o.otlp, p.reg, log); err != nil {
+		return p, err
+	}
 	if p.store, p.storeAt, err = openStorage(ctx, o.storage, o.data); err != nil {
 		return p, err
 	}
@@ -109,6 +117,9 @@ func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayP
 func (p *relayProcess) start(stack *lifecycle.Stack) {
 	stack.Go("storage writer", storeFlows(p.relay, p.writer, &p.unstored))
 	stack.Go("live view", showFlows(p.relay, p.live))
+	if p.spans != nil {
+		stack.Go("spans", exportSpans(p.relay, p.spans))
+	}
 	stack.Go("counters", countFlows(p.relay, p.counts))
 	stack.Go("relay", p.relay.Run)
 	stack.Go("oldest", p.watchOldest)
