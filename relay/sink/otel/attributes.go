@@ -111,9 +111,9 @@ func (l *list) http(f *flow.Flow, side span.Side) {
 	if method != x.Operation {
 		l.str(semconv.HTTPRequestMethodOriginalKey, x.Operation)
 	}
-	host, port := hostPort(x.Host, f.DstPort)
+	host, port := hostPort(x.Host)
 	if host == "" {
-		host = destination(f)
+		host, port = destination(f), f.DstPort
 	}
 	l.str(semconv.ServerAddressKey, host)
 	l.num(semconv.ServerPortKey, int64(port))
@@ -142,7 +142,7 @@ func full(x *flow.L7, host string, port uint16) string {
 	switch {
 	case strings.Contains(x.Resource, "://"), x.Operation == "CONNECT":
 		return x.Resource
-	case port != 80:
+	case port != defaultPort:
 		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	case strings.Contains(host, ":"):
 		host = "[" + host + "]"
@@ -153,15 +153,18 @@ func full(x *flow.L7, host string, port uint16) string {
 	return "http://" + host + x.Resource
 }
 
-// hostPort reads a Host header. Without a port in it, it is that of the connection.
-func hostPort(s string, port uint16) (string, uint16) {
+// defaultPort is that of http (RFC 9110 section 4.2.1).
+const defaultPort = 80
+
+// hostPort reads a Host header (RFC 9110 section 7.2): what the client asked for, not where address translation took it.
+func hostPort(s string) (string, uint16) {
 	if host, p, err := net.SplitHostPort(s); err == nil {
 		if n, err := strconv.ParseUint(p, 10, 16); err == nil {
 			return host, uint16(n)
 		}
-		return host, port
+		return host, defaultPort
 	}
-	return strings.Trim(s, "[]"), port
+	return strings.Trim(s, "[]"), defaultPort
 }
 
 // destination names the server of f as its client knows it.

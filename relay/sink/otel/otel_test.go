@@ -321,7 +321,6 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.sender.close()
 	e.Add([]flow.Flow{get(1), get(2)})
 	families, err := reg.Gather()
 	if err != nil {
@@ -388,7 +387,6 @@ func BenchmarkAdd(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer e.sender.close()
 	flows := make([]flow.Flow, 256)
 	for i := range flows {
 		flows[i] = get(uint64(i + 1))
@@ -406,7 +404,6 @@ func BenchmarkEncode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer e.sender.close()
 	for i := range uint64(256) {
 		e.Add([]flow.Flow{get(i + 1)})
 	}

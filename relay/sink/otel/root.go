@@ -20,7 +20,7 @@ import (
 type Exporter struct {
 	config Config
 	log    *slog.Logger
-	sender sender
+	sender sender        // of Run
 	full   chan struct{} // a batch waits
 
 	mu    sync.Mutex
@@ -56,11 +56,7 @@ func New(c Config, deps Deps) (*Exporter, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	s, err := newSender(&c)
-	if err != nil {
-		return nil, err
-	}
-	e := &Exporter{config: c, log: deps.Log, sender: s, full: make(chan struct{}, 1)}
+	e := &Exporter{config: c, log: deps.Log, full: make(chan struct{}, 1)}
 	if deps.Registerer != nil {
 		e.register(deps.Registerer)
 	}
@@ -114,7 +110,10 @@ func (e *Exporter) Stats() Stats {
 }
 
 // Run sends until ctx ends, then what still waits for at most Config.Drain, and returns nil. It can be run once.
-func (e *Exporter) Run(ctx context.Context) error {
+func (e *Exporter) Run(ctx context.Context) (err error) {
+	if e.sender, err = newSender(&e.config); err != nil {
+		return err
+	}
 	defer e.sender.close()
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
