@@ -291,13 +291,14 @@ type remains struct{ state *state }
 
 func inspect(t *testing.T, dir string) remains {
 	t.Helper()
-	s, err := readState(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(s.Processes) != len(s.Layout.All()) {
-		t.Errorf("%d processes are on record, want %d", len(s.Processes), len(s.Layout.All()))
-	}
+	var s *state
+	wait(t, "all processes to be on record", func() bool { // the clients begin when the servers are ready
+		var err error
+		if s, err = readState(dir); err != nil {
+			t.Fatal(err)
+		}
+		return len(s.Processes) == len(s.Layout.All())
+	})
 	return remains{s}
 }
 
