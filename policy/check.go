@@ -144,7 +144,7 @@ func (p Port) covers(o Port) bool {
 	if p.Proto != o.Proto || p == o || p.any() {
 		return p.Proto == o.Proto
 	}
-	return p.Name == "" && o.Name == "" && !o.any() && p.First <= o.First && o.Last <= p.Last
+	return p.Name == "" && p.First <= o.First && o.Last <= p.Last // o.First is 0 if it is a name or any port
 }
 
 func (p *Peer) covers(o *Peer) bool {

@@ -158,9 +158,6 @@ func (c *compiler) table(d Direction, bound []*Policy, pod *Endpoint) uint64 {
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %v\n", d, c.Options.BlocksSkipPods)
-	for _, p := range bound {
-		fmt.Fprintf(h, "%q\n", p.Ref)
-	}
 	for _, s := range t.structure {
 		fmt.Fprintf(h, "%q\n", s)
 	}

@@ -67,6 +67,10 @@ func randomWorld(r dice) world {
 	for i := range 3 + r.IntN(8) {
 		ns := one(r, namespaces...)
 		p := policy.Endpoint{Namespace: ns, Name: fmt.Sprint("p", i), NamespaceLabels: labels[ns], Labels: randomLabels(r), Node: one(r, nodeNames...)}
+		if i > 0 && r.chance(40) { // a replica, which may have other ports
+			first := &w.inventory.Endpoints[r.IntN(i)]
+			p.Namespace, p.NamespaceLabels, p.Labels = first.Namespace, first.NamespaceLabels, first.Labels
+		}
 		if r.chance(85) {
 			p.Addrs = append(p.Addrs, netip.AddrFrom4([4]byte{10, byte(1 + i%2), 0, byte(i)}))
 		}

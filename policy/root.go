@@ -7,6 +7,7 @@
 //
 //   - An ipBlock matches by address, whoever has it: the API excludes nobody. Options.BlocksSkipPods is the one switch.
 //   - Pods in their host's network are that host: no policy selects them, and only an ipBlock can name them as a peer.
+//   - Traffic from the pod's own node is always allowed, traffic to it is not: the fields say so of ingress alone.
 //   - Traffic that is not TCP, UDP or SCTP is allowed by rules without ports alone.
 //   - Addresses are those behind the translation of services.
 package policy

@@ -92,17 +92,11 @@ func TestEndpointsShareTables(t *testing.T) {
 	}
 }
 
-// TestSharedIdentityLetsNobodyIn finds label sets with the same number and allows one of them.
+// TestSharedIdentityLetsNobodyIn allows one of two label sets that have the same number.
 func TestSharedIdentityLetsNobodyIn(t *testing.T) {
-	seen := make(map[uint32]string)
-	var twins [2]string
-	for i := 0; twins[0] == ""; i++ {
-		app := fmt.Sprint("app", i)
-		id := meta.Identity("shop", map[string]string{"app": app})
-		if first := seen[id]; first != "" {
-			twins = [2]string{first, app}
-		}
-		seen[id] = app
+	twins := [2]string{"app385168", "app1025502"}
+	if id := func(app string) uint32 { return meta.Identity("shop", map[string]string{"app": app}) }; id(twins[0]) != id(twins[1]) {
+		t.Fatal("these labels no longer have the same number: search for others")
 	}
 	pod := func(name, app string, last byte) policy.Endpoint {
 		return policy.Endpoint{Namespace: "shop", Name: name, Node: "n1", Labels: map[string]string{"app": app}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, last})}}
@@ -152,6 +146,19 @@ func TestNewPodTouchesOnlyItsEntries(t *testing.T) {
 		Labels: map[string]string{"app": "new"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.99")}})
 	c := policy.Diff(before, policy.Compile(in))
 	if len(c.Entries) != 1 || len(c.Peers) != 1 || len(c.Endpoints)+len(c.DropEntries)+len(c.DropPeers) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestNamedPortOfBlock: the pods of a block are in its sets by address, so other pods make another table.
+func TestNamedPortOfBlock(t *testing.T) {
+	in := policy.Input{Inventory: shop(), Node: "n2", Policies: read(t, spec("p",
+		"  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{ipBlock: {cidr: 10.0.1.0/24}}], ports: [{port: http}]}]"))}
+	before := policy.Compile(in)
+	in.Inventory.Endpoints = slices.Clone(in.Inventory.Endpoints)
+	in.Inventory.Endpoints[0].Ports = []meta.Port{{Name: "http", Number: 7000, Proto: flow.ProtoTCP}}
+	after := policy.Compile(in)
+	if c := policy.Diff(before, after); len(c.Endpoints) != 1 || c.Endpoints[0].Key.Name != "api" || len(c.CIDRs) != 2 || len(c.DropCIDRs) != 2 {
 		t.Errorf("%+v", c)
 	}
 }
