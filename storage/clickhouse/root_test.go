@@ -82,7 +82,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	s, e := newStore(t)
+	s, _ := newStore(t)
 	f := full(time.Now().UnixNano())
 	f.Secondary = false
 	for range 3 {
@@ -93,7 +93,6 @@ func TestToken(t *testing.T) {
 	if err := s.Write(t.Context(), []flow.Flow{f}, "batch-2"); err != nil {
 		t.Fatal(err)
 	}
-	_ = e
 	for table, sql := range map[string]string{
 		"flows": "SELECT count() FROM flows", "edges_1m": "SELECT sum(records) FROM edges_1m", "ops_1m": "SELECT sum(requests) FROM ops_1m",
 	} {

@@ -86,14 +86,14 @@ CREATE TABLE IF NOT EXISTS flows_in
 )
 ENGINE = Null;
 
--- All flows as they are. Rows of one connection lie together, and those of one edge, so that columns repeat themselves; a query for
--- a span of time reads its 5-minute buckets.
+-- All flows as they are. Rows of one edge lie together, of these the exchanges, and then those of one connection, so that columns repeat
+-- themselves; a query for a span of time reads its 5-minute buckets. Statistics of columns would cost as much as the columns.
 CREATE TABLE IF NOT EXISTS flows
 (
-    time DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
+    time DateTime64(9, 'UTC') CODEC(T64('bit'), ZSTD(1)),
     duration Int64 CODEC(T64, ZSTD(1)),
-    seq UInt64 CODEC(Delta, ZSTD(1)),
-    cookie UInt64 CODEC(T64, ZSTD(1)),
+    seq UInt64 CODEC(T64('bit'), ZSTD(1)),
+    cookie UInt64 CODEC(Delta, ZSTD(1)),
     kind LowCardinality(String) CODEC(ZSTD(1)),
     verdict Enum8('unknown' = 0, 'forwarded' = 1, 'dropped' = 2, 'error' = 3, 'audit' = 4, 'redirected' = 5, 'traced' = 6, 'translated' = 7) CODEC(ZSTD(1)),
     direction LowCardinality(String) CODEC(ZSTD(1)),
@@ -112,7 +112,7 @@ CREATE TABLE IF NOT EXISTS flows
     src_name LowCardinality(String) CODEC(ZSTD(1)),
     src_kind LowCardinality(String) CODEC(ZSTD(1)),
     src_endpoint LowCardinality(String) CODEC(ZSTD(1)),
-    src_identity UInt32 CODEC(T64, ZSTD(1)),
+    src_identity UInt32 CODEC(ZSTD(1)),
     src_namespace LowCardinality(String) CODEC(ZSTD(1)),
     src_pod LowCardinality(String) CODEC(ZSTD(1)),
     src_workload LowCardinality(String) CODEC(ZSTD(1)),
@@ -127,7 +127,7 @@ CREATE TABLE IF NOT EXISTS flows
     dst_name LowCardinality(String) CODEC(ZSTD(1)),
     dst_kind LowCardinality(String) CODEC(ZSTD(1)),
     dst_endpoint LowCardinality(String) CODEC(ZSTD(1)),
-    dst_identity UInt32 CODEC(T64, ZSTD(1)),
+    dst_identity UInt32 CODEC(ZSTD(1)),
     dst_namespace LowCardinality(String) CODEC(ZSTD(1)),
     dst_pod LowCardinality(String) CODEC(ZSTD(1)),
     dst_workload LowCardinality(String) CODEC(ZSTD(1)),
@@ -166,7 +166,7 @@ CREATE TABLE IF NOT EXISTS flows
     l7_answered Bool CODEC(ZSTD(1)),
     l7_error Bool CODEC(ZSTD(1)),
     path LowCardinality(String) CODEC(ZSTD(1)),
-    path_lag Array(Int32) CODEC(ZSTD(1)),
+    path_lag Array(Int32) CODEC(T64('bit'), ZSTD(1)),
     path_packets Array(Int64) CODEC(ZSTD(1)),
     path_bytes Array(Int64) CODEC(ZSTD(1)),
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
@@ -175,8 +175,8 @@ CREATE TABLE IF NOT EXISTS flows
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)
-ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, src_addr, src_port, time)
+ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, kind = 'l7', src_addr, src_port, time)
 TTL toDateTime(time) + INTERVAL 7 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536;
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS flows_view TO flows AS SELECT * FROM flows_in;

@@ -22,7 +22,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, l7_protocol, l7_operation, l7_route, l7_status, failed, verdict, proto)
 TTL time + INTERVAL 90 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536;
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ops_1m_view TO ops_1m AS
 SELECT

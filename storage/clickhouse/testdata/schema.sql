@@ -27,7 +27,7 @@ CREATE TABLE default.edges_1m (
     `dst_pods` AggregateFunction(uniq, String) CODEC(ZSTD(1)),
     `first_seen` SimpleAggregateFunction(min, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
     `last_seen` SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)))
-ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536, index_granularity = 8192
+ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE MATERIALIZED VIEW default.edges_1m_view TO default.edges_1m (
     `time` DateTime('UTC'),
@@ -60,10 +60,10 @@ CREATE MATERIALIZED VIEW default.edges_1m_view TO default.edges_1m (
     `last_seen` DateTime64(9, 'UTC')) AS SELECT toStartOfMinute(flow.time) AS time, if(swapped, flow.dst_group, flow.src_group) AS src_group, if(swapped, flow.dst_name, flow.src_name) AS src_name, if(swapped, flow.dst_kind, flow.src_kind) AS src_kind, if(swapped, flow.src_group, flow.dst_group) AS dst_group, if(swapped, flow.src_name, flow.dst_name) AS dst_name, if(swapped, flow.src_kind, flow.dst_kind) AS dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, l7_error AS failed, count() AS records, countIf(kind = 'new') AS connections, countIf(kind = 'l7') AS requests, sumIf(flow.packets, (kind NOT IN ('l7', 'drop'))) AS packets, sumIf(flow.bytes, (kind NOT IN ('l7', 'drop'))) AS bytes, sumIf(flow.reply_packets, (kind NOT IN ('l7', 'drop'))) AS reply_packets, sumIf(flow.reply_bytes, (kind NOT IN ('l7', 'drop'))) AS reply_bytes, quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(duration - l7_wait, l7_answered) AS latency, sum(handshake_rtt) AS rtt_sum, countIf(handshake_rtt > 0) AS rtt_count, uniqStateIf(toString(if(swapped, dst_pod, src_pod)), if(swapped, dst_pod, src_pod) != '') AS src_pods, uniqStateIf(toString(if(swapped, src_pod, dst_pod)), if(swapped, src_pod, dst_pod) != '') AS dst_pods, min(flow.time) AS first_seen, max(flow.time) AS last_seen FROM default.flows_in AS flow WHERE NOT secondary GROUP BY time, src_group, src_name, src_kind, dst_group, dst_name, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed
 
 CREATE TABLE default.flows (
-    `time` DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    `time` DateTime64(9, 'UTC') CODEC(T64('bit'), ZSTD(1)),
     `duration` Int64 CODEC(T64, ZSTD(1)),
-    `seq` UInt64 CODEC(Delta(8), ZSTD(1)),
-    `cookie` UInt64 CODEC(T64, ZSTD(1)),
+    `seq` UInt64 CODEC(T64('bit'), ZSTD(1)),
+    `cookie` UInt64 CODEC(Delta(8), ZSTD(1)),
     `kind` LowCardinality(String) CODEC(ZSTD(1)),
     `verdict` Enum8('unknown' = 0, 'forwarded' = 1, 'dropped' = 2, 'error' = 3, 'audit' = 4, 'redirected' = 5, 'traced' = 6, 'translated' = 7) CODEC(ZSTD(1)),
     `direction` LowCardinality(String) CODEC(ZSTD(1)),
@@ -82,7 +82,7 @@ CREATE TABLE default.flows (
     `src_name` LowCardinality(String) CODEC(ZSTD(1)),
     `src_kind` LowCardinality(String) CODEC(ZSTD(1)),
     `src_endpoint` LowCardinality(String) CODEC(ZSTD(1)),
-    `src_identity` UInt32 CODEC(T64, ZSTD(1)),
+    `src_identity` UInt32 CODEC(ZSTD(1)),
     `src_namespace` LowCardinality(String) CODEC(ZSTD(1)),
     `src_pod` LowCardinality(String) CODEC(ZSTD(1)),
     `src_workload` LowCardinality(String) CODEC(ZSTD(1)),
@@ -97,7 +97,7 @@ CREATE TABLE default.flows (
     `dst_name` LowCardinality(String) CODEC(ZSTD(1)),
     `dst_kind` LowCardinality(String) CODEC(ZSTD(1)),
     `dst_endpoint` LowCardinality(String) CODEC(ZSTD(1)),
-    `dst_identity` UInt32 CODEC(T64, ZSTD(1)),
+    `dst_identity` UInt32 CODEC(ZSTD(1)),
     `dst_namespace` LowCardinality(String) CODEC(ZSTD(1)),
     `dst_pod` LowCardinality(String) CODEC(ZSTD(1)),
     `dst_workload` LowCardinality(String) CODEC(ZSTD(1)),
@@ -136,13 +136,13 @@ CREATE TABLE default.flows (
     `l7_answered` Bool CODEC(ZSTD(1)),
     `l7_error` Bool CODEC(ZSTD(1)),
     `path` LowCardinality(String) CODEC(ZSTD(1)),
-    `path_lag` Array(Int32) CODEC(ZSTD(1)),
+    `path_lag` Array(Int32) CODEC(T64('bit'), ZSTD(1)),
     `path_packets` Array(Int64) CODEC(ZSTD(1)),
     `path_bytes` Array(Int64) CODEC(ZSTD(1)),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     `l7_latency` Int64 ALIAS duration - l7_wait,
     `swapped` Bool ALIAS (verdict = 'dropped') AND reply)
-ENGINE = MergeTree PARTITION BY toDate(time) ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, src_addr, src_port, time) TTL toDateTime(time) + toIntervalDay(7) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536, index_granularity = 8192
+ENGINE = MergeTree PARTITION BY toDate(time) ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, kind = 'l7', src_addr, src_port, time) TTL toDateTime(time) + toIntervalDay(7) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE TABLE default.flows_in (
     `time` DateTime64(9, 'UTC'),
@@ -327,7 +327,7 @@ CREATE TABLE default.ops_1m (
     `failed` Bool CODEC(ZSTD(1)),
     `requests` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `latency` AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Int64) CODEC(ZSTD(1)))
-ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, l7_protocol, l7_operation, l7_route, l7_status, failed, verdict, proto) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, min_compress_block_size = 32768, max_compress_block_size = 65536, index_granularity = 8192
+ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, l7_protocol, l7_operation, l7_route, l7_status, failed, verdict, proto) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE MATERIALIZED VIEW default.ops_1m_view TO default.ops_1m (
     `time` DateTime('UTC'),
