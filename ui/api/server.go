@@ -87,6 +87,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/flows", s.getFlows)
 	mux.HandleFunc("GET /api/v1/node", s.getDetail)
 	mux.HandleFunc("GET /api/v1/edge", s.getDetail)
+	mux.HandleFunc("GET /api/v1/trace", s.getTrace)
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.deps.Status()) })
 	mux.HandleFunc("GET /api/v1/ws", s.websocket)
 	mux.HandleFunc("GET /api/", func(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@
 //	GET /api/v1/flows?from=&to=&limit=&before=&FILTER -> FlowPage (newest first, from storage)
 //	GET /api/v1/node?id=&from=&to=&FILTER  -> Detail     (series and top lists of one node)
 //	GET /api/v1/edge?id=&from=&to=&FILTER  -> Detail
+//	GET /api/v1/trace?id=&from=&to=        -> Trace      (404 if nothing of it is stored; default: all that is stored)
 //	GET /api/v1/status                     -> Status
 //	GET /api/v1/ws                         WebSocket: client sends Subscribe (again on each change of filter), server sends Tick once a second
 //
@@ -135,6 +136,35 @@ type Hop struct {
 type FlowPage struct {
 	Flows []Flow `json:"flows"`
 	Next  int64  `json:"next,omitempty"`
+}
+
+// Trace is a distributed trace as a waterfall: each span below its caller, callers before what they call.
+type Trace struct {
+	ID         string      `json:"id"`         // 32 hexadecimal digits
+	Start      int64       `json:"start"`      // of its first span, Unix microseconds
+	DurationUs int64       `json:"durationUs"` // to the end of its last span
+	Services   int         `json:"services"`
+	Spans      []TraceSpan `json:"spans"`
+	Truncated  bool        `json:"truncated,omitempty"` // there are more exchanges than are looked at
+}
+
+// TraceSpan is one side's view of an exchange.
+type TraceSpan struct {
+	ID         string `json:"id"`               // 16 hexadecimal digits, the same as in OTLP
+	Parent     string `json:"parent,omitempty"` // may be a span of the program, which is not here
+	Depth      int    `json:"depth"`            // of its row
+	Side       string `json:"side"`             // client, server
+	Service    string `json:"service"`          // node id
+	Name       string `json:"name"`             // "GET /cart/{id}"
+	What       string `json:"what"`             // "GET /cart/17"
+	Protocol   string `json:"protocol"`
+	StartUs    int64  `json:"startUs"` // since the start of the trace
+	DurationUs int64  `json:"durationUs"`
+	Failed     bool   `json:"failed,omitempty"`
+	Status     string `json:"status"` // "200", "NXDOMAIN", "no response"
+	Node       string `json:"node"`   // where it was timed
+	Point      string `json:"point"`
+	Flow       Flow   `json:"flow"` // the record behind it
 }
 
 // Detail explains a node or an edge.
