@@ -9,7 +9,7 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
-// hubbleFamilies are those of Hubble (docs.cilium.io, "Monitoring & Metrics", "Hubble Metrics"; pkg/hubble/metrics), with its help texts.
+// hubbleFamilies are those of Hubble (docs.cilium.io, "Monitoring & Metrics", "Hubble Metrics"; pkg/hubble/metrics).
 type hubbleFamilies struct {
 	flows, drops, ports, icmp, flags, verdicts  *family[prometheus.Counter]
 	queries, responses, responseTypes, requests *family[prometheus.Counter]
@@ -18,19 +18,19 @@ type hubbleFamilies struct {
 
 func newHubbleFamilies(b *builder) hubbleFamilies {
 	return hubbleFamilies{
-		flows:    b.counter("hubble_flows_processed_total", "Total number of flows processed", flowLabels, "protocol", "type", "subtype", "verdict"),
-		drops:    b.counter("hubble_drop_total", "Number of drops", dropLabels, "reason", "protocol"),
-		ports:    b.counter("hubble_port_distribution_total", "Numbers of packets distributed by destination port", portLabels, "protocol", "port"),
-		icmp:     b.counter("hubble_icmp_total", "Number of ICMP messages", icmpLabels, "family", "type"),
-		flags:    b.counter("hubble_tcp_flags_total", "TCP flag occurrences", flagLabels, "flag", "family"),
-		verdicts: b.counter("hubble_policy_verdicts_total", "Total number of Cilium network policy verdicts", verdictLabels, "direction", "match", "action"),
+		flows:    b.counter("hubble_flows_processed_total", "Records of flows, by kind, observation point and verdict.", flowLabels, "protocol", "type", "subtype", "verdict"),
+		drops:    b.counter("hubble_drop_total", "Packets that were dropped, by the kernel's or the policy's reason.", dropLabels, "reason", "protocol"),
+		ports:    b.counter("hubble_port_distribution_total", "Records of connections by the port of the server.", portLabels, "protocol", "port"),
+		icmp:     b.counter("hubble_icmp_total", "ICMP messages by type.", icmpLabels, "family", "type"),
+		flags:    b.counter("hubble_tcp_flags_total", "Connections' SYN, SYN-ACK, first FIN of each side and RST.", flagLabels, "flag", "family"),
+		verdicts: b.counter("hubble_policy_verdicts_total", "Verdicts of network policies.", verdictLabels, "direction", "match", "action"),
 
-		queries:       b.counter("hubble_dns_queries_total", "Number of DNS queries observed", dnsLabels, "rcode", "qtypes", "ips_returned"),
-		responses:     b.counter("hubble_dns_responses_total", "Number of DNS responses observed", dnsLabels, "rcode", "qtypes", "ips_returned"),
-		responseTypes: b.counter("hubble_dns_response_types_total", "Number of DNS response types observed", dnsTypeLabels, "type", "qtypes"),
+		queries:       b.counter("hubble_dns_queries_total", "DNS queries.", dnsLabels, "rcode", "qtypes", "ips_returned"),
+		responses:     b.counter("hubble_dns_responses_total", "DNS responses by code and number of addresses.", dnsLabels, "rcode", "qtypes", "ips_returned"),
+		responseTypes: b.counter("hubble_dns_response_types_total", "Records in the answers of DNS responses, by type.", dnsTypeLabels, "type", "qtypes"),
 
-		requests: b.counter("hubble_http_requests_total", "Count of HTTP requests", httpLabels, "method", "protocol", "status", "reporter"),
-		duration: b.histogram("hubble_http_request_duration_seconds", "Quantiles of HTTP request duration in seconds", prometheus.DefBuckets,
+		requests: b.counter("hubble_http_requests_total", "HTTP requests that were answered, by status.", httpLabels, "method", "protocol", "status", "reporter"),
+		duration: b.histogram("hubble_http_request_duration_seconds", "Time from an HTTP request to its response, where it was observed.", prometheus.DefBuckets,
 			durationLabels, "method", "reporter"),
 	}
 }

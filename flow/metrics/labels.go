@@ -1,6 +1,10 @@
 package metrics
 
-import "github.com/parallax-flow/parallax/flow"
+import (
+	"net/netip"
+
+	"github.com/parallax-flow/parallax/flow"
+)
 
 // contextLabels are the labels that say between whom, in each family. They are those of Hubble with
 // sourceContext=workload|dns|reserved-identity, the same for the destination, and
@@ -16,7 +20,7 @@ func between(k *key, own ...string) (v values) {
 }
 
 // party names e: "namespace/workload", the workload's name alone where there is no namespace, else a DNS name, else what kind of thing it is
-// in the words of Hubble's reserved identities.
+// in the words of Hubble's reserved identities. An address is no name: there are too many of them.
 func party(e *flow.Endpoint) (name, namespace, workload string) {
 	if e == nil {
 		return "reserved:unknown", "", ""
@@ -26,7 +30,7 @@ func party(e *flow.Endpoint) (name, namespace, workload string) {
 		workload = e.Pod
 	}
 	name = workload
-	if name == "" {
+	if _, err := netip.ParseAddr(e.Name); name == "" && err != nil {
 		name = e.Name
 	}
 	switch {

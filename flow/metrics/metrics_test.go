@@ -336,7 +336,7 @@ func TestICMPNames(t *testing.T) {
 
 func TestParty(t *testing.T) {
 	for want, e := range map[string]*flow.Endpoint{
-		"shop/cart": cart, "api.example.com": example, "reserved:unknown": nil, "reserved:world": {Kind: flow.EndpointWorld},
+		"shop/cart": cart, "api.example.com": example, "reserved:unknown": nil, "reserved:world": {Kind: flow.EndpointWorld, Name: "2001:db8::1"},
 		"sshd": {Kind: flow.EndpointProcess, Workload: "sshd", NodeName: "n"}, "data/bare": {Kind: flow.EndpointPod, Namespace: "data", Pod: "bare"},
 		"shop/web": {Kind: flow.EndpointService, Namespace: "shop", Name: "web"}, "node-a": {Kind: flow.EndpointHost, Name: "node-a"},
 	} {

@@ -61,7 +61,7 @@ func New(c Config, reg prometheus.Registerer) *Metrics {
 	}
 	m.hubble = newHubbleFamilies(b)
 	m.own = newOwnFamilies(b)
-	m.lost = newCounterVec(reg, "hubble_lost_events_total", "Number of lost events", "source")
+	m.lost = newCounterVec(reg, "hubble_lost_events_total", "Records that are missing, by what lost them in the words of Hubble.", "source")
 	for _, source := range lostSources {
 		m.lost.WithLabelValues(source)
 	}
