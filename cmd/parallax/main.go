@@ -73,6 +73,7 @@ func newRoot() *cobra.Command {
 		newRelayCommand(),
 		newUICommand(),
 		newObserve(),
+		newTraceCommand(),
 		newStatus(),
 		newList(),
 		newCheck(),

@@ -153,7 +153,7 @@ func exampleFlows() []flow.Flow {
 			Direction: flow.DirectionEgress, Point: flow.PointFromEndpoint, Reply: true, Packets: 1, Bytes: 300, ReplyPackets: 2, ReplyBytes: 1500,
 			L7: &flow.L7{Protocol: flow.L7HTTP, Operation: "GET", Resource: "/cart/7", Host: "cart.shop", Version: "HTTP/1.1", Status: 200, Answered: true, Latency: 3_100_000,
 				TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
-			Path: []flow.Hop{{Node: &flow.Node{Name: "n2", Cluster: "blue"}, Time: at(103), Point: flow.PointToEndpoint, Direction: flow.DirectionIngress}}},
+			Path: []flow.Hop{{Node: &flow.Node{Name: "n2", Cluster: "blue"}, Time: at(103), Start: at(102), Point: flow.PointToEndpoint, Direction: flow.DirectionIngress}}},
 		{Time: at(120), Start: at(110), Src: frontend, Dst: cart, Kind: flow.KindL7, Proto: flow.ProtoTCP, SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.1.2.3"), SrcPort: 41234, DstPort: 8080,
 			Reply: true, L7: &flow.L7{Protocol: flow.L7HTTP, Operation: "POST", Resource: "/cart/7/pay", Host: "cart.shop", Version: "HTTP/1.1", Status: 503, Answered: true, Error: true, Latency: 10_000_000}},
 		{Time: at(130), Src: frontend, Dst: cart, Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Proto: flow.ProtoTCP, SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.1.2.3"), SrcPort: 41235, DstPort: 9999,
