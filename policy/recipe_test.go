@@ -39,6 +39,8 @@ func shop() policy.Inventory {
 		pod("ops", "mon", "n1", map[string]string{"app": "mon"}, nil, "10.0.1.3"),
 		pod("ops", "web", "n1", map[string]string{"app": "web"}, http, "10.0.1.4"),
 		pod("other", "x", "n2", nil, nil, "10.0.2.5"),
+		pod("twin", "a", "n1", map[string]string{"app": "twin"}, http, "10.0.1.6"),
+		pod("twin", "b", "n2", map[string]string{"app": "twin"}, []meta.Port{{Name: "http", Number: 9090, Proto: flow.ProtoTCP}}, "10.0.2.6"),
 		hostNet,
 	})
 }
@@ -153,6 +155,8 @@ func TestRecipes(t *testing.T) {
 		{"named port, egress", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{ports: [{port: http}, {port: dns, protocol: UDP}]}]"),
 			[]string{"shop/api -> shop/web 8080/TCP", "shop/api -> shop/web2 9090/TCP", "shop/api -> ops/web 5353/UDP"},
 			[]string{"shop/api -> shop/web 9090/TCP", "shop/api -> 8.8.8.8 8080/TCP", "shop/api -> ops/web 5353/TCP"}},
+		{"named port of replicas, egress", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: twin}}}], ports: [{port: http}]}]"),
+			[]string{"shop/api -> twin/a 8080/TCP", "shop/api -> twin/b 9090/TCP"}, []string{"shop/api -> twin/a 9090/TCP", "shop/api -> twin/b 8080/TCP", "shop/api -> twin/a 8080/UDP"}},
 		{"block with exceptions", spec("p", web+"  ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24, except: [203.0.113.64/26, 203.0.113.7/32]}}]}]"),
 			[]string{"203.0.113.1 -> shop/web 80/TCP", "203.0.113.128 -> shop/web 80/TCP"},
 			[]string{"203.0.113.64 -> shop/web 80/TCP", "203.0.113.127 -> shop/web 80/TCP", "203.0.113.7 -> shop/web 80/TCP", "203.0.112.1 -> shop/web 80/TCP", "2001:db8::1 -> shop/web 80/TCP"}},

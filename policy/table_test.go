@@ -63,7 +63,7 @@ func TestEntries(t *testing.T) {
 			[]string{"10.0.0.0/104 set1", "10.1.0.0/112 set0", "10.1.2.0/120 set2", "set1 0:0/0 p ingress[0]", "set2 6:80/24 p ingress[1]"}},
 		{"::/0", spec("p", api+"  ingress: [{from: [{ipBlock: {cidr: '::/0'}}]}]"),
 			[]string{"0.0.0.0/96 set0", "::/0 set1", "set1 0:0/0 p ingress[0]"}},
-		{"ports of peers", spec("p", api+"  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {}}, {ipBlock: {cidr: 10.0.1.4/30}}], ports: [{port: http}]}]"),
+		{"ports of peers", spec("p", api+"  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {}}, {ipBlock: {cidr: 10.0.1.4/31}}], ports: [{port: http}]}]"),
 			[]string{"10.0.1.1 6:8080/24 p egress[0]", "10.0.1.4/128 set1", "10.0.2.1 6:9090/24 p egress[0]", "set1 6:8080/24 p egress[0]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestNamedPortOfBlock(t *testing.T) {
 	in.Inventory.Endpoints = slices.Clone(in.Inventory.Endpoints)
 	in.Inventory.Endpoints[0].Ports = []meta.Port{{Name: "http", Number: 7000, Proto: flow.ProtoTCP}}
 	after := policy.Compile(in)
-	if c := policy.Diff(before, after); len(c.Endpoints) != 1 || c.Endpoints[0].Key.Name != "api" || len(c.CIDRs) != 2 || len(c.DropCIDRs) != 2 {
+	if c := policy.Diff(before, after); len(c.Endpoints) != 1 || c.Endpoints[0].Key.Name != "api" || len(c.CIDRs) != 3 || len(c.DropCIDRs) != 3 {
 		t.Errorf("%+v", c)
 	}
 }
