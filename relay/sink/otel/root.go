@@ -124,23 +124,23 @@ func (e *Exporter) Run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			e.flush(sending)
+			e.flush(sending, ctx)
 		case <-e.full:
-			e.flush(sending)
+			e.flush(sending, ctx)
 		}
 	}
-	e.flush(sending)
+	e.flush(sending, ctx)
 	return nil
 }
 
-// flush sends all that waits. Where ctx ends first, the rest is dropped.
-func (e *Exporter) flush(ctx context.Context) {
+// flush sends all that waits. Once running has ended each batch has one attempt left, and none when ctx has.
+func (e *Exporter) flush(ctx, running context.Context) {
 	for {
 		batch, n := e.take()
 		if n == 0 {
 			return
 		}
-		outcome := e.deliver(ctx, batch, n)
+		outcome := e.deliver(ctx, running, batch, n)
 		e.mu.Lock()
 		e.stats.Waiting -= n
 		e.stats.Sent += outcome.sent
@@ -175,8 +175,8 @@ const (
 	lastPause  = 15 * time.Second
 )
 
-// deliver sends one batch of n spans until the endpoint has taken or refused it, or ctx ends.
-func (e *Exporter) deliver(ctx context.Context, batch []exchange, n uint64) outcome {
+// deliver sends one batch of n spans until the endpoint has taken or refused it, or an attempt failed after running has ended.
+func (e *Exporter) deliver(ctx, running context.Context, batch []exchange, n uint64) outcome {
 	request := encode(batch, e.config.Version)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		attempt, cancel := context.WithTimeout(ctx, e.config.Timeout)
@@ -191,14 +191,14 @@ func (e *Exporter) deliver(ctx context.Context, batch []exchange, n uint64) outc
 			e.log.Warn("the OTLP endpoint refused spans", "endpoint", e.config.Endpoint, "spans", n, "err", err.error)
 			return outcome{refused: n}
 		}
-		if ctx.Err() == nil {
-			e.failed(err)
+		if running.Err() != nil {
+			return outcome{dropped: n}
 		}
+		e.failed(err)
 		wait := max(pause/2+rand.N(pause), err.after) // apart from other relays that failed at the same moment
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
-			return outcome{dropped: n}
+		case <-running.Done():
 		}
 	}
 }
