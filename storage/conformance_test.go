@@ -62,6 +62,9 @@ func traffic(start int64) []flow.Flow {
 		}
 		for j := range f.Path {
 			f.Path[j].Time = f.Time + (f.Path[j].Time-f.Time)/1000*1000
+			if f.L7 != nil {
+				f.Path[j].Start = f.Start + (f.Path[j].Start-f.Start)/1000*1000
+			}
 		}
 	}
 	return flows

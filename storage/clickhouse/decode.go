@@ -34,7 +34,7 @@ type decoder struct {
 	reply, secondary       proto.ColBool
 	processDst             proto.ColBool
 	answered, failed       proto.ColBool
-	pathLag                *proto.ColArr[int32]
+	pathLag, pathStart     *proto.ColArr[int32]
 	pathPackets, pathBytes *proto.ColArr[int64]
 
 	resource, traceparent                                                      proto.ColStr
@@ -61,7 +61,7 @@ var readColumns = endpointColumns[3:]
 
 func newDecoder() *decoder {
 	d := &decoder{
-		pathLag: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
+		pathLag: proto.NewArray(new(proto.ColInt32)), pathStart: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
 		strings: make(map[string]string), endpoints: make(map[string]*flow.Endpoint), nodes: make(map[flow.Node]*flow.Node),
 		drops: make(map[flow.Drop]*flow.Drop), processes: make(map[flow.Process]*flow.Process),
 	}
@@ -88,7 +88,7 @@ func newDecoder() *decoder {
 		{"l7_protocol", d.l7protocol}, {"l7_operation", d.operation}, {"l7_resource", &d.resource}, {"l7_host", d.host},
 		{"l7_version", d.version}, {"l7_traceparent", &d.traceparent}, {"l7_user_agent", d.userAgent}, {"l7_answers", d.answers},
 		{"l7_wait", &d.wait}, {"l7_status", &d.status}, {"l7_min_ttl", &d.minTTL}, {"l7_answered", &d.answered}, {"l7_error", &d.failed},
-		{"path", d.pathHops}, {"path_lag", d.pathLag}, {"path_packets", d.pathPackets}, {"path_bytes", d.pathBytes},
+		{"path", d.pathHops}, {"path_lag", d.pathLag}, {"path_start", d.pathStart}, {"path_packets", d.pathPackets}, {"path_bytes", d.pathBytes},
 	} {
 		add(c.name, c.column)
 	}
@@ -155,6 +155,9 @@ func (d *decoder) path(f *flow.Flow, i int) []flow.Hop {
 		line, rest, _ = strings.Cut(rest, "\n")
 		h := d.hop(line)
 		h.Time, h.Packets, h.Bytes = f.Time+int64(d.pathLag.Data.Row(first+j))*1000, f.Packets, f.Bytes
+		if d.pathStart.RowLen(i) == n {
+			h.Start = f.Start + int64(d.pathStart.Data.Row(int(d.pathStart.Offsets[i])-n+j))*1000
+		}
 		if d.pathPackets.RowLen(i) == n {
 			k := int(d.pathPackets.Offsets[i]) - n + j
 			h.Packets += uint64(d.pathPackets.Data.Row(k))

@@ -35,7 +35,7 @@ type encoder struct {
 	status                 proto.ColUInt16
 	minTTL                 proto.ColUInt32
 	answered, failed       proto.ColBool
-	pathLag                *proto.ColArr[int32]
+	pathLag, pathStart     *proto.ColArr[int32]
 	pathPackets, pathBytes *proto.ColArr[int64]
 
 	kind, direction, point, l7protocol words // of enumerations
@@ -61,7 +61,7 @@ var verdictType = func() proto.ColumnType {
 
 func newEncoder() *encoder {
 	e := &encoder{
-		pathLag: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
+		pathLag: proto.NewArray(new(proto.ColInt32)), pathStart: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
 	}
 	e.time.WithPrecision(proto.PrecisionNano).WithLocation(utc)
 	add := func(name string, c proto.ColInput) { e.input = append(e.input, proto.InputColumn{Name: name, Data: c}) }
@@ -126,6 +126,7 @@ func newEncoder() *encoder {
 	add("l7_error", &e.failed)
 	e.path = addWords("path")
 	add("path_lag", e.pathLag)
+	add("path_start", e.pathStart)
 	add("path_packets", e.pathPackets)
 	add("path_bytes", e.pathBytes)
 	return e
@@ -252,7 +253,10 @@ func (e *encoder) appendPath(f *flow.Flow) {
 		key = append(strconv.AppendUint(key, node.Boot, 10), ' ')
 		key = append(append(key, node.Cluster...), ' ')
 		key = append(key, node.Name...)
-		appendItem(e.pathLag, int32(min(max((h.Time-f.Time)/1000, math.MinInt32), math.MaxInt32)))
+		appendItem(e.pathLag, micros32(h.Time-f.Time))
+		if h.Start != 0 {
+			appendItem(e.pathStart, micros32(h.Start-f.Start))
+		}
 		differs = differs || h.Packets != f.Packets || h.Bytes != f.Bytes
 	}
 	e.scratch = key
@@ -264,9 +268,12 @@ func (e *encoder) appendPath(f *flow.Flow) {
 		}
 	}
 	endRow(e.pathLag)
+	endRow(e.pathStart)
 	endRow(e.pathPackets)
 	endRow(e.pathBytes)
 }
+
+func micros32(ns int64) int32 { return int32(min(max(ns/1000, math.MinInt32), math.MaxInt32)) }
 
 func appendItem[T any](c *proto.ColArr[T], v T) { c.Data.Append(v) }
 

@@ -54,8 +54,8 @@ func full(at int64) flow.Flow {
 		L7: &flow.L7{Protocol: flow.L7HTTP, Operation: "GET", Resource: "/cart/17", Host: "shop", Version: "HTTP/1.1", TraceParent: "00-1-2-01", UserAgent: "curl",
 			Answers: []string{"10.0.0.1", "x"}, Latency: 1000000, Status: 503, MinTTL: 30, Answered: true, Error: true},
 		Path: []flow.Hop{
-			{Node: node, Time: at - 50_000, Packets: 3, Bytes: 1 << 40, Ifindex: 2, Point: flow.PointToNetwork, Direction: flow.DirectionEgress},
-			{Node: &flow.Node{Name: "n2", Boot: 9}, Time: at + 50_000, Packets: 1, Bytes: 2, Ifindex: 4, Point: flow.PointFromNetwork, Direction: flow.DirectionIngress},
+			{Node: node, Time: at - 50_000, Start: at - 1204000, Packets: 3, Bytes: 1 << 40, Ifindex: 2, Point: flow.PointToNetwork, Direction: flow.DirectionEgress},
+			{Node: &flow.Node{Name: "n2", Boot: 9}, Time: at + 50_000, Start: at - 1274000, Packets: 1, Bytes: 2, Ifindex: 4, Point: flow.PointFromNetwork, Direction: flow.DirectionIngress},
 		},
 		Packets: 2, Bytes: 300, ReplyPackets: 4, ReplyBytes: 1 << 63, Seq: 12, Cookie: 1<<64 - 1,
 		SrcAddr: flow.Addr{10: 0xff, 11: 0xff, 12: 10, 15: 1}, DstAddr: flow.Addr{0x20, 1, 15: 1}, HandshakeRTT: 250, Ifindex: 3, PID: 77,

@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS flows_in
     l7_error Bool,
     path LowCardinality(String),                 -- the other observations, in time order, one a line: "point direction ifindex boot cluster node"
     path_lag Array(Int32),                       -- their time - time, microseconds
+    path_start Array(Int32),                     -- their start - start, microseconds; empty if it is no exchange
     path_packets Array(Int64),                   -- their packets - packets; empty if nothing differs
     path_bytes Array(Int64),
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
@@ -167,6 +168,7 @@ CREATE TABLE IF NOT EXISTS flows
     l7_error Bool CODEC(ZSTD(1)),
     path LowCardinality(String) CODEC(ZSTD(1)),
     path_lag Array(Int32) CODEC(T64('bit'), ZSTD(1)),
+    path_start Array(Int32) CODEC(T64('bit'), ZSTD(1)),
     path_packets Array(Int64) CODEC(ZSTD(1)),
     path_bytes Array(Int64) CODEC(ZSTD(1)),
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),

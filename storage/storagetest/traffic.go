@@ -243,6 +243,9 @@ func (t *Traffic) finish(f flow.Flow) flow.Flow {
 		for i, h := range f.Path {
 			h.Time += delta + t.rand.Int64N(5000)
 			h.Packets, h.Bytes = f.Packets, f.Bytes
+			if f.L7 != nil { // the request went the same way as the response
+				h.Start = f.Start + h.Time - f.Time + t.rand.Int64N(5000)
+			}
 			hops[i] = h
 		}
 		f.Path = hops

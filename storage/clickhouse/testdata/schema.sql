@@ -137,6 +137,7 @@ CREATE TABLE default.flows (
     `l7_error` Bool CODEC(ZSTD(1)),
     `path` LowCardinality(String) CODEC(ZSTD(1)),
     `path_lag` Array(Int32) CODEC(T64('bit'), ZSTD(1)),
+    `path_start` Array(Int32) CODEC(T64('bit'), ZSTD(1)),
     `path_packets` Array(Int64) CODEC(ZSTD(1)),
     `path_bytes` Array(Int64) CODEC(ZSTD(1)),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
@@ -222,6 +223,7 @@ CREATE TABLE default.flows_in (
     `l7_error` Bool,
     `path` LowCardinality(String),
     `path_lag` Array(Int32),
+    `path_start` Array(Int32),
     `path_packets` Array(Int64),
     `path_bytes` Array(Int64),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
@@ -307,6 +309,7 @@ CREATE MATERIALIZED VIEW default.flows_view TO default.flows (
     `l7_error` Bool,
     `path` LowCardinality(String),
     `path_lag` Array(Int32),
+    `path_start` Array(Int32),
     `path_packets` Array(Int64),
     `path_bytes` Array(Int64)) AS SELECT * FROM default.flows_in
 
