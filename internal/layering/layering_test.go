@@ -25,7 +25,10 @@ var may = map[string][]string{
 	"ui":        {"ui", "flow", "internal"},
 	"deploy":    {"deploy", "flow", "internal"},
 	"internal":  {"internal"},
-	"cmd":       {"cmd", "flow", "bpf", "policy", "collector", "relay", "storage", "ui", "deploy", "internal"},
+
+	"dashboards": {"dashboards"},
+
+	"cmd": {"cmd", "flow", "bpf", "policy", "collector", "relay", "storage", "ui", "deploy", "dashboards", "internal"},
 }
 
 // only says which folders may import a module directly.
