@@ -171,6 +171,7 @@ CREATE TABLE IF NOT EXISTS flows
     path_start Array(Int32) CODEC(T64('bit'), ZSTD(1)),
     path_packets Array(Int64) CODEC(ZSTD(1)),
     path_bytes Array(Int64) CODEC(ZSTD(1)),
+    INDEX trace lower(substring(l7_traceparent, 4, 32)) TYPE bloom_filter(0.01) GRANULARITY 1, -- a trace is asked for without a time
     start DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     l7_latency Int64 ALIAS duration - l7_wait,
     swapped Bool ALIAS verdict = 'dropped' AND reply

@@ -142,7 +142,7 @@ CREATE TABLE default.flows (
     `path_bytes` Array(Int64) CODEC(ZSTD(1)),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     `l7_latency` Int64 ALIAS duration - l7_wait,
-    `swapped` Bool ALIAS (verdict = 'dropped') AND reply)
+    `swapped` Bool ALIAS (verdict = 'dropped') AND reply, INDEX trace lower(substring(l7_traceparent, 4, 32)) TYPE bloom_filter(0.01) GRANULARITY 1)
 ENGINE = MergeTree PARTITION BY toDate(time) ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, kind = 'l7', src_addr, src_port, time) TTL toDateTime(time) + toIntervalDay(7) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE TABLE default.flows_in (
