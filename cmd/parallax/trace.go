@@ -79,12 +79,19 @@ func runTrace(ctx context.Context, c *client, id span.TraceID, output string, ou
 
 // traceFlows asks for all that is known of id.
 func traceFlows(ctx context.Context, c *client, id span.TraceID) ([]flow.Flow, error) {
-	req := &observerpb.GetFlowsRequest{
-		Whitelist: []*flowpb.FlowFilter{{TraceId: []string{id.String()}}},
-		Since:     timestamppb.New(time.Unix(0, 0)), First: true, Number: api.MaxTraceFlows,
+	for _, f := range id.Filters() {
+		flows, err := flowsOf(ctx, c, &flowpb.FlowFilter{TraceId: f.TraceID, Uuid: f.UUID})
+		if err != nil || len(flows) > 0 {
+			return flows, err
+		}
 	}
-	if uuid, ok := id.UUID(); ok {
-		req.Whitelist = append(req.Whitelist, &flowpb.FlowFilter{Uuid: []string{uuid}})
+	return nil, nil
+}
+
+// flowsOf asks for all that is known and f selects.
+func flowsOf(ctx context.Context, c *client, f *flowpb.FlowFilter) ([]flow.Flow, error) {
+	req := &observerpb.GetFlowsRequest{
+		Whitelist: []*flowpb.FlowFilter{f}, Since: timestamppb.New(time.Unix(0, 0)), First: true, Number: api.MaxTraceFlows,
 	}
 	stream, err := observerpb.NewObserverClient(c).GetFlows(ctx, req)
 	if err != nil {

@@ -68,7 +68,7 @@ func Parse(s string) (TraceID, error) {
 	return t, nil
 }
 
-// Filters select the records of a trace: those that carry t, and the one that t was made from.
+// Filters select the records of a trace: those that carry t; or, to be asked if there are none, the one that t was made from.
 func (t TraceID) Filters() []filter.Filter {
 	all := []filter.Filter{{TraceID: []string{t.String()}}}
 	if uuid, ok := t.UUID(); ok {

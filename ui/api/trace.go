@@ -35,14 +35,19 @@ func (s *Server) getTrace(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var flows []flow.Flow
-	ask := query.Flows{Range: q, Filter: filter.Set{Allow: id.Filters()}, Limit: MaxTraceFlows}
-	err = s.deps.Store.Flows(r.Context(), ask, func(f *flow.Flow) bool {
-		flows = append(flows, *f)
-		return true
-	})
-	if err != nil {
-		s.failQuery(w, r, err)
-		return
+	for _, f := range id.Filters() {
+		if len(flows) > 0 {
+			break
+		}
+		ask := query.Flows{Range: q, Filter: filter.Set{Allow: []filter.Filter{f}}, Limit: MaxTraceFlows}
+		err := s.deps.Store.Flows(r.Context(), ask, func(f *flow.Flow) bool {
+			flows = append(flows, *f)
+			return true
+		})
+		if err != nil {
+			s.failQuery(w, r, err)
+			return
+		}
 	}
 	t := NewTrace(id, flows)
 	if len(t.Spans) == 0 {
