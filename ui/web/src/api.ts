@@ -1,6 +1,6 @@
 import { toParams } from "./model/filter.ts";
 import { backoff } from "./model/live.ts";
-import type { Detail, Filter, FlowPage, Snapshot, Status, Subscribe, Tick } from "./model/types.ts";
+import type { Detail, Filter, FlowPage, Snapshot, Status, Subscribe, Tick, Trace } from "./model/types.ts";
 
 /** A refusal of the server, in its words, or a failure to reach it. */
 export class ApiError extends Error {}
@@ -42,6 +42,7 @@ export const getFlows = (f: Filter, span: Span, before: number, signal?: AbortSi
   get("flows", params(f, span, { limit: PAGE_SIZE, ...(before ? { before } : {}) }), signal);
 export const getDetail = (kind: "node" | "edge", id: string, f: Filter, span: Span, signal?: AbortSignal): Promise<Detail> =>
   get(kind, params(f, span, { id }), signal);
+export const getTrace = (id: string, span: Span, signal?: AbortSignal): Promise<Trace> => get("trace", params({}, span, { id }), signal);
 export const getStatus = (signal?: AbortSignal): Promise<Status> => get("status", new URLSearchParams(), signal);
 
 /** What the stream is doing. `refused` is the server's word on a request that it can't answer. */

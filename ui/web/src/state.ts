@@ -1,8 +1,8 @@
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
-import { ApiError, getDetail, getFlows, getMap, getStatus, Stream, type Connection, type Span } from "./api.ts";
+import { ApiError, getDetail, getFlows, getMap, getStatus, getTrace, Stream, type Connection, type Span } from "./api.ts";
 import { add, merge, type Token } from "./model/filter.ts";
 import { applyTick, EMPTY_LIVE, TIMELINE_SPAN, type LiveState } from "./model/live.ts";
-import type { Bucket, Detail, Filter, Flow, Snapshot, Status } from "./model/types.ts";
+import type { Bucket, Detail, Filter, Flow, Snapshot, Status, Trace } from "./model/types.ts";
 import { decode, encode, type Page, type Range, type Selection, type ViewState } from "./model/url.ts";
 
 /** The page's state: what the link says, what the server sent, and how one follows the other. */
@@ -245,6 +245,35 @@ export function showFlow(f: Flow): void {
   });
 }
 
+/** The trace of the open flow. */
+export const trace = signal<{ id: string; trace: Trace | null; error: string } | null>(null);
+/** How far around a flow the rest of its trace is looked for, ms. */
+const TRACE_REACH = 3_600_000;
+/** A flow's trace is whole, and in the store, when the flow is this old, ms. */
+const TRACE_SETTLED = 3000;
+
+function readTrace(): (() => void) | undefined {
+  const f = view.value.selection?.type === "flow" ? openFlow.value : null;
+  const id = f?.traceId;
+  if (!f || !id) return untracked(() => void (trace.value = null));
+  if (untracked(() => trace.value?.id === id && trace.value.trace)) return undefined;
+  const at = f.time / 1000;
+  const abort = new AbortController();
+  untracked(() => (trace.value = { id, trace: null, error: "" }));
+  const read = async (): Promise<void> => {
+    try {
+      trace.value = { id, trace: await getTrace(id, { from: at - TRACE_REACH, to: at + TRACE_REACH }, abort.signal), error: "" };
+    } catch (e) {
+      if (!abort.signal.aborted) trace.value = { id, trace: null, error: words(e) };
+    }
+  };
+  const timer = setTimeout(() => void read(), Math.min(Math.max(at + TRACE_SETTLED - Date.now(), 0), TRACE_SETTLED));
+  return () => {
+    abort.abort();
+    clearTimeout(timer);
+  };
+}
+
 export const status = signal<{ status: Status | null; error: string }>({ status: null, error: "" });
 
 async function readStatus(): Promise<void> {
@@ -302,6 +331,7 @@ export function start(): void {
   effect(follow);
   effect(surround);
   effect(explain);
+  effect(readTrace);
   effect(learn);
   void readStatus();
   setInterval(() => !document.hidden && void readStatus(), STATUS_REFRESH);

@@ -115,6 +115,38 @@ export interface Hop {
   time: number;
 }
 
+/** A distributed trace: each span below its caller, callers before what they call. */
+export interface Trace {
+  id: string;
+  /** Unix microseconds. */
+  start: number;
+  durationUs: number;
+  services: number;
+  spans: TraceSpan[] | null;
+  truncated?: boolean;
+}
+
+/** One side's view of an exchange. */
+export interface TraceSpan {
+  id: string;
+  /** May be a span of the program, which is not here. */
+  parent?: string;
+  depth: number;
+  side: string;
+  service: string;
+  name: string;
+  what: string;
+  protocol: string;
+  /** Since the start of the trace. */
+  startUs: number;
+  durationUs: number;
+  failed?: boolean;
+  status: string;
+  node: string;
+  point: string;
+  flow: Flow;
+}
+
 export interface FlowPage {
   flows: Flow[] | null;
   next?: number;

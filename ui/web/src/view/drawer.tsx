@@ -8,6 +8,7 @@ import { CloseIcon } from "./icons.tsx";
 import { Figure, FlowVerdict } from "./parts.tsx";
 import { Path } from "./path.tsx";
 import { Spark } from "./spark.tsx";
+import { Waterfall } from "./waterfall.tsx";
 
 const failing = (pct: number): "error" | undefined => (pct >= NOTABLE_ERRORS ? "error" : undefined);
 
@@ -246,6 +247,11 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
       {(f.path?.length ?? 0) > 0 && (
         <Section title="Path">
           <Path flow={f} />
+        </Section>
+      )}
+      {f.traceId && (
+        <Section title="Trace">
+          <Waterfall flow={f} />
         </Section>
       )}
       <Section title="Fields">
