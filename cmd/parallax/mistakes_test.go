@@ -106,3 +106,21 @@ func TestWithoutRoot(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// TestWithoutBTF runs the real binary where /sys/kernel/btf is empty, in a mount namespace of its own.
+func TestWithoutBTF(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root, to hide the kernel's BTF: CI must run it as root")
+		}
+		t.Skip("needs root, to hide the kernel's BTF")
+	}
+	for _, command := range []string{"up", "collector"} {
+		cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$0" "$1"`, builtBinary(t), command)
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "kernel has no BTF") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
+	}
+}
