@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,9 @@ func newUICommand() *cobra.Command {
 			if err != nil {
 				return storeClosed(store, err)
 			}
+			if strings.HasPrefix(url, "memory:") {
+				feed.keep = store // nobody else fills it
+			}
 			p, err := newPage(&page, feed.live, store, feed.status, log)
 			if err != nil {
 				return storeClosed(store, err)
@@ -63,7 +67,7 @@ func newUICommand() *cobra.Command {
 	f := cmd.Flags()
 	page.register(f)
 	f.StringVar(&server, "server", "localhost:4245", "Observer API of the relay")
-	f.StringVar(&url, "storage", "memory:", "the relay's storage: clickhouse://user:password@host:9000/database")
+	f.StringVar(&url, "storage", "memory:", "the relay's storage, clickhouse://user:password@host:9000/database; memory: knows what came since the start")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&check, "check", false, "validate the configuration and exit")
 	return cmd
@@ -75,6 +79,7 @@ type feed struct {
 	conn    *grpc.ClientConn
 	log     *slog.Logger
 	storeAt string
+	keep    *storage.Store // where to put what the relay sends; nil: the relay stores it itself
 	ledger  atomic.Pointer[api.Status]
 	rate    rateMeter
 
@@ -125,6 +130,11 @@ func (f *feed) follow(ctx context.Context) error {
 			}
 			batch[0] = *got
 			f.live.Add(batch)
+			if f.keep != nil {
+				if err := f.keep.Write(ctx, batch); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
