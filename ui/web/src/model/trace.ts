@@ -14,6 +14,7 @@ export interface Exchange {
   service: string;
   what: string;
   status: string;
+  /** As everywhere on the page: a client error is an answer, not a failure. */
   failed: boolean;
   durationUs: number;
   client: Bar | null;
@@ -30,14 +31,13 @@ export function exchanges(t: Trace): Exchange[] {
     const row = rows.at(-1);
     if (s.side === "server" && row?.client && !row.server && row.flow.id === s.flow.id) {
       row.server = bar(s, t);
-      row.failed ||= !!s.failed;
       open.push({ depth: s.depth, level: row.depth });
       continue;
     }
     const depth = open.length ? open.at(-1)!.level + 1 : 0;
     const own = bar(s, t);
     rows.push({
-      flow: s.flow, depth, service: s.flow.dst, what: s.what, status: s.status, failed: !!s.failed, durationUs: s.durationUs,
+      flow: s.flow, depth, service: s.flow.dst, what: s.what, status: s.status, failed: !!s.flow.failed, durationUs: s.durationUs,
       client: s.side === "client" ? own : null, server: s.side === "server" ? own : null,
     });
     open.push({ depth: s.depth, level: depth });

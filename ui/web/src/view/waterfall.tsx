@@ -23,14 +23,15 @@ export function Waterfall({ flow }: { flow: Flow }): JSX.Element {
           <li key={r.flow.id}>
             <button type="button" aria-current={r.flow.id === flow.id ? "true" : undefined} title={`${r.flow.src} → ${r.flow.dst}: ${r.what} → ${r.status}`} onClick={() => showFlow(r.flow)}>
               <span class="waterfall-name" style={{ paddingLeft: `${r.depth * 10}px` }}>
-                <b>{r.service.slice(r.service.indexOf("/") + 1)}</b> <span class="mono">{r.what}</span>
+                <b>{r.service.slice(r.service.indexOf("/") + 1)}</b> {!r.status.startsWith("2") && <span class={r.failed ? "error" : ""}>{r.status} </span>}
+                <span class="mono">{r.what}</span>
               </span>
               <span class={`waterfall-bars${r.failed ? " error" : ""}`} aria-hidden="true">
                 {r.client && <i style={at(r.client)} />}
                 {r.server && <i class="work" style={at(r.server)} />}
               </span>
               <span class={`num${r.failed ? " error" : ""}`}>
-                {r.failed && <b>! {r.status} </b>}
+                {r.failed && "! "}
                 {micros(r.durationUs)}
               </span>
             </button>
