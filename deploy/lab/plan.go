@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/parallax-flow/parallax/deploy/lab/netspace"
+	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 )
 
@@ -73,6 +74,10 @@ type Layout struct {
 	Pods   []Endpoint   `json:"pods"`
 	Hosts  []Endpoint   `json:"hosts"` // the world's
 }
+
+// Plan returns the layout of a lab with that many nodes (1 to 4) on a machine where its usual addresses are free, without
+// making anything.
+func Plan(nodes int) *Layout { return newLayout("plan", nodes, pickBlock(nil)) }
 
 // newLayout plans a lab on nodes nodes with the addresses of block, a /15: the first half for nodes, the second for pods.
 func newLayout(id string, nodes int, block netip.Prefix) *Layout {
@@ -220,9 +225,21 @@ func (l *Layout) Objects() []*meta.Object {
 				WorkloadKind: p.WorkloadKind, Cluster: ClusterName, Labels: map[string]string{"app": p.Workload}})
 		}
 		once(&meta.Object{Kind: meta.Pod, Namespace: p.Namespace, Name: p.Name, Workload: p.Workload, WorkloadKind: p.WorkloadKind,
-			Node: p.Node, Cluster: ClusterName, Labels: p.Labels, Addrs: []netip.Addr{p.Addr, p.Addr6}, NetNS: p.NetNS})
+			Node: p.Node, Cluster: ClusterName, Labels: p.Labels, Addrs: []netip.Addr{p.Addr, p.Addr6}, Ports: p.metaPorts(), NetNS: p.NetNS})
 	}
 	return out
+}
+
+func (p *Endpoint) metaPorts() []meta.Port {
+	var list []meta.Port
+	for _, port := range p.Ports {
+		proto := flow.ProtoTCP
+		if port.Proto == "UDP" {
+			proto = flow.ProtoUDP
+		}
+		list = append(list, meta.Port{Name: port.Name, Number: port.Number, Proto: proto})
+	}
+	return list
 }
 
 // Watch implements meta.Source.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 )
 
@@ -157,6 +158,13 @@ func TestWatch(t *testing.T) {
 	if redis == nil || redis.Workload != "redis" || redis.WorkloadKind != "StatefulSet" || redis.Node != "node-b" ||
 		redis.NetNS != "/run/netns/plx-ab12-data-redis" || len(redis.Addrs) != 2 || redis.Labels["app"] != "redis" {
 		t.Errorf("redis: %+v", redis)
+	}
+	ports := []meta.Port{{Name: "dns", Number: 53, Proto: flow.ProtoUDP}, {Name: "dns-tcp", Number: 53, Proto: flow.ProtoTCP}}
+	if dns := byKey[meta.Key{Kind: meta.Pod, Namespace: "platform", Name: l.Find("platform/dns").Name}]; dns == nil || !cmp.Equal(dns.Ports, ports) {
+		t.Errorf("dns: %+v", dns)
+	}
+	if ns := byKey[meta.Key{Kind: meta.Namespace, Name: "data"}]; ns == nil || ns.Labels["kubernetes.io/metadata.name"] != "data" {
+		t.Errorf("namespace data: %+v", ns)
 	}
 	if filepath.Base(byKey[meta.Key{Kind: meta.Node, Name: "node-a"}].NetNS) != "plx-ab12-node-a" {
 		t.Error("node-a has no network namespace")
