@@ -1,5 +1,5 @@
-// Package load reads NetworkPolicy objects (networking.k8s.io/v1) from YAML or JSON into the model of policy. It is
-// strict: what is unknown, malformed or not supported is refused with the place where it is, since a rule that is half
+// Package load reads NetworkPolicy objects (networking.k8s.io/v1) from YAML or JSON into the model of policy, and pods,
+// namespaces and nodes (v1) for them to act on. It is strict: what is unknown, malformed or not supported is refused with the place where it is, since a rule that is half
 // understood lets somebody in or keeps somebody out.
 package load
 
@@ -72,24 +72,16 @@ const maxBytes = 64 << 20
 // names; "-" is stdin. Where something is refused the error is Problems and the result holds the rest; a file that
 // cannot be read ends it with that error.
 func Paths(paths []string, stdin io.Reader, opts Options) (Result, error) {
-	l := loader{Options: opts}
-	for _, path := range paths {
-		if path == "-" {
-			if err := l.read("stdin", stdin); err != nil {
-				return Result{}, err
-			}
-			continue
-		}
-		if err := l.path(path); err != nil {
-			return Result{}, err
-		}
+	l := newLoader(opts)
+	if err := l.paths(paths, stdin); err != nil {
+		return Result{}, err
 	}
 	return l.finish()
 }
 
 // Reader reads one stream of documents. name is what problems call it. Errors are those of Paths.
 func Reader(name string, r io.Reader, opts Options) (Result, error) {
-	l := loader{Options: opts}
+	l := newLoader(opts)
 	if err := l.read(name, r); err != nil {
 		return Result{}, err
 	}
@@ -98,8 +90,28 @@ func Reader(name string, r io.Reader, opts Options) (Result, error) {
 
 type loader struct {
 	Options
+	take     func(where string, tree any) // one document
 	result   Result
 	problems Problems
+}
+
+func newLoader(opts Options) *loader {
+	l := &loader{Options: opts}
+	l.take = func(where string, tree any) { l.object(where, "", "", tree) }
+	return l
+}
+
+func (l *loader) paths(paths []string, stdin io.Reader) error {
+	for _, path := range paths {
+		read := func() error { return l.path(path) }
+		if path == "-" {
+			read = func() error { return l.read("stdin", stdin) }
+		}
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *loader) finish() (Result, error) {
@@ -178,7 +190,7 @@ func (l *loader) document(where string, doc []byte) {
 		return
 	}
 	if tree != nil { // an empty document is none
-		l.object(where, "", "", tree)
+		l.take(where, tree)
 	}
 }
 
