@@ -159,7 +159,7 @@ func TestPromtool(t *testing.T) {
 		}
 		t.Skip("promtool is missing: scripts/deps.sh test")
 	}
-	for _, args := range [][]string{{"check", "rules", "rules/alerts.yaml", "rules/recording.yaml"}, {"check", "config", "prometheus.yml"}} {
+	for _, args := range [][]string{{"check", "rules", "rules/alerts.yaml", "rules/recording.yaml"}, {"check", "config", "prometheus.yml"}, {"test", "rules", "testdata/alerts.yaml"}} {
 		if out, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}

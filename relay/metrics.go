@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/relay/merge"
 	"github.com/parallax-flow/parallax/relay/pair"
 )
@@ -83,6 +84,9 @@ var (
 	descLost       = desc("lost_total", "Records of a node that were lost, by stage.", "node", "stage")
 )
 
+// stages are those at which the relay or a collector of its version lose records.
+var stages = [...]string{flow.StageKernelRing, flow.StageDecode, flow.StagePublish, flow.StageRelayIngest, flow.StageRelayMerge}
+
 func newMetrics(r *Relay, reg prometheus.Registerer) *metrics {
 	m := &metrics{relay: r}
 	if reg != nil {
@@ -155,6 +159,11 @@ func (m *metrics) nodes(out sink) {
 		out.gauge(descInFlight, int(t.InFlight), node)
 		for stage, n := range t.Lost {
 			out.counter(descLost, n, node, stage)
+		}
+		for _, stage := range stages {
+			if _, ok := t.Lost[stage]; !ok { // a series that begins with the first loss has no increase to see
+				out.counter(descLost, 0, node, stage)
+			}
 		}
 	}
 }
