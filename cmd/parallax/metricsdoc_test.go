@@ -24,6 +24,7 @@ func TestMetricsPage(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	r, err := newRelay(t.Context(), &relayOptions{
 		ingest: "127.0.0.1:0", listen: "127.0.0.1:0", metrics: "127.0.0.1:0", storage: "memory:", series: 1000,
+		otlp: otlpOptions{endpoint: "127.0.0.1:4317", sample: 1},
 	}, log)
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@ package otel
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	descSpans   = prometheus.NewDesc("parallax_otel_spans_total", "Spans by what became of them.", []string{"result"}, nil)
+	descSpans   = prometheus.NewDesc("parallax_otel_spans_total", "Spans by what became of them: sent, rejected (left out of a batch that was taken), refused (with a whole batch), dropped (no room while the endpoint is away, or left at the end), unsampled.", []string{"result"}, nil)
 	descWaiting = prometheus.NewDesc("parallax_otel_spans_waiting", "Spans that wait to be sent.", nil, nil)
 	descRetries = prometheus.NewDesc("parallax_otel_retries_total", "Attempts to send spans that failed and were repeated.", nil, nil)
 )
