@@ -15,10 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
-	tracepb "go.opentelemetry.io/proto/slim/otlp/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -29,76 +27,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// endpointServer takes spans as the trace service of OTLP, by gRPC and by HTTP. answers are given first, one for each request.
-type endpointServer struct {
-	mu       sync.Mutex
-	answers  []func() (*collectorpb.ExportTraceServiceResponse, error)
-	got      []*collectorpb.ExportTraceServiceRequest // those that were taken
-	attempts int
-}
-
-func (s *endpointServer) Export(_ context.Context, r *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempts++
-	resp, err := &collectorpb.ExportTraceServiceResponse{}, error(nil)
-	if len(s.answers) > 0 {
-		resp, err = s.answers[0]()
-		s.answers = s.answers[1:]
-	}
-	if err == nil {
-		s.got = append(s.got, r)
-	}
-	return resp, err
-}
-
-func (s *endpointServer) spans() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.got {
-		for _, rs := range r.GetResourceSpans() {
-			for _, ss := range rs.GetScopeSpans() {
-				n += len(ss.GetSpans())
-			}
-		}
-	}
-	return n
-}
-
-// start serves by gRPC on a port of the kernel's choice.
-func (s *endpointServer) start(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.serve(t, l)
-	return l.Addr().String()
-}
-
-func (s *endpointServer) serve(t *testing.T, l net.Listener) {
-	server := grpc.NewServer()
-	server.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "opentelemetry.proto.collector.trace.v1.TraceService",
-		HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var r collectorpb.ExportTraceServiceRequest
-			if err := decode(&r); err != nil {
-				return nil, err
-			}
-			return s.Export(ctx, &r)
-		}}},
-	}, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
 
 // run starts an Exporter; stop ends it and returns its last account.
 func run(t *testing.T, c Config) (e *Exporter, stop func() Stats) {
@@ -371,15 +299,6 @@ func TestBadBytesDoNotSpoilABatch(t *testing.T) {
 	if got := stop(); got.Sent != 4 {
 		t.Errorf("%+v", got)
 	}
-}
-
-// first returns the only request that s took.
-func (s *endpointServer) first(t *testing.T) []*tracepb.ResourceSpans {
-	t.Helper()
-	if len(s.got) != 1 {
-		t.Fatalf("%d requests, want 1", len(s.got))
-	}
-	return s.got[0].GetResourceSpans()
 }
 
 func BenchmarkAdd(b *testing.B) {
