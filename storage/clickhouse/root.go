@@ -5,6 +5,7 @@ package clickhouse
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"sync"
@@ -68,18 +69,17 @@ func (s *Store) Write(ctx context.Context, flows []flow.Flow, token string) erro
 	if len(flows) == 0 {
 		return nil
 	}
-	settings := "max_threads = 1"
-	if token != "" {
-		if len(token) > 64 || strings.ContainsFunc(token, func(r rune) bool {
-			return !(r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
-		}) {
-			return fmt.Errorf("%q is not a token of up to 64 letters, digits and dashes", token)
-		}
-		settings = fmt.Sprintf(insertSettings, token)
+	if token == "" { // without one the engine would name each block by a hash of all that it holds: slower, and equal batches would be one
+		token = rand.Text()
+	}
+	if len(token) > 64 || strings.ContainsFunc(token, func(r rune) bool {
+		return !(r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return fmt.Errorf("%q is not a token of up to 64 letters, digits and dashes", token)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.engine.Insert(ctx, "flows_in", settings, s.encoder.encode(flows))
+	return s.engine.Insert(ctx, "flows_in", fmt.Sprintf(insertSettings, token), s.encoder.encode(flows))
 }
 
 // query runs sql, a SELECT without SETTINGS.

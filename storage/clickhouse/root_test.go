@@ -93,11 +93,16 @@ func TestToken(t *testing.T) {
 	if err := s.Write(t.Context(), []flow.Flow{f}, "batch-2"); err != nil {
 		t.Fatal(err)
 	}
+	for range 2 {
+		if err := s.Write(t.Context(), []flow.Flow{f}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for table, sql := range map[string]string{
 		"flows": "SELECT count() FROM flows", "edges_1m": "SELECT sum(records) FROM edges_1m", "ops_1m": "SELECT sum(requests) FROM ops_1m",
 	} {
-		if n, err := s.number(t.Context(), sql, nil); err != nil || n != 2 {
-			t.Errorf("%s has %d, %v; want 2: one for each token", table, n, err)
+		if n, err := s.number(t.Context(), sql, nil); err != nil || n != 4 {
+			t.Errorf("%s has %d, %v; want 4: one for each token and each write without one", table, n, err)
 		}
 	}
 	if err := s.Write(t.Context(), []flow.Flow{f}, "x'; DROP TABLE flows; --"); err == nil {
