@@ -77,6 +77,7 @@ func newRoot() *cobra.Command {
 		newStatus(),
 		newList(),
 		newCheck(),
+		newPolicy(),
 		newVersion(),
 		newLabPod(),
 	)
