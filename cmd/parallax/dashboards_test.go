@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -93,7 +94,8 @@ func expected(name string) bool {
 	return false
 }
 
-// failOnce makes what the lab's own traffic has none of: an HTTP request without a response, because PostgreSQL only hangs up.
+// failOnce makes what the lab's own traffic has not, or not soon: an HTTP request without a response, because PostgreSQL only hangs
+// up, and an ICMP message about a next hop that is not there.
 func failOnce(t *testing.T, dir string) {
 	t.Helper()
 	client, err := lab.Attach(t.Context(), dir)
@@ -103,6 +105,9 @@ func failOnce(t *testing.T, dir string) {
 	if x, err := client.Do(t.Context(), "shop/checkout", "GET", "http://postgres.data.svc.cluster.local:5432/"); err == nil {
 		t.Fatalf("PostgreSQL speaks HTTP: %+v", x)
 	}
+	if x, err := client.Connect(t.Context(), "shop/recommend", net.JoinHostPort(lab.BackupAddr.String(), "443"), 0); err == nil {
+		t.Fatalf("a connection without a next hop: %+v", x)
+	}
 }
 
 // boardQueries are the queries of all panels and variables, by name.
@@ -111,7 +116,7 @@ func boardQueries(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen := strings.NewReplacer("$__rate_interval", "15s", "$__range", "1m", "$job", "parallax-relay", "$namespace", ".*", "$workload", ".*")
+	chosen := strings.NewReplacer("$__rate_interval", "30s", "$__range", "1m", "$job", "parallax-relay", "$namespace", ".*", "$workload", ".*")
 	values := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 	all := map[string]string{}
 	for _, d := range boards {
@@ -168,7 +173,7 @@ func hubbleQueries(t *testing.T) map[string]string {
 				case "1":
 					return v
 				case "__rate_interval":
-					return "15s"
+					return "30s"
 				case "reporter":
 					return "client"
 				}
