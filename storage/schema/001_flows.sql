@@ -123,7 +123,7 @@ CREATE TABLE IF NOT EXISTS flows
     src_cluster LowCardinality(String) CODEC(ZSTD(1)),
     src_labels LowCardinality(String) CODEC(ZSTD(1)),
     src_addr IPv6 CODEC(ZSTD(1)),
-    src_port UInt16 CODEC(ZSTD(1)),
+    src_port UInt16 CODEC(Delta, ZSTD(1)), -- ascends, see ORDER BY
     dst_group LowCardinality(String) CODEC(ZSTD(1)),
     dst_name LowCardinality(String) CODEC(ZSTD(1)),
     dst_kind LowCardinality(String) CODEC(ZSTD(1)),
@@ -154,7 +154,7 @@ CREATE TABLE IF NOT EXISTS flows
     drop_code UInt32 CODEC(T64, ZSTD(1)),
     l7_protocol LowCardinality(String) CODEC(ZSTD(1)),
     l7_operation LowCardinality(String) CODEC(ZSTD(1)),
-    l7_resource String CODEC(ZSTD(1)),
+    l7_resource String CODEC(ZSTD(3)),
     l7_route LowCardinality(String) CODEC(ZSTD(1)),
     l7_host LowCardinality(String) CODEC(ZSTD(1)),
     l7_version LowCardinality(String) CODEC(ZSTD(1)),
