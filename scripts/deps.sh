@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 run_packages=(iproute2 nftables redis-server postgresql openssl)
-test_packages=("${run_packages[@]}" clang-19 llvm-19 libbpf-dev bpftool chromium prometheus)
+test_packages=("${run_packages[@]}" clang-19 llvm-19 libbpf-dev bpftool chromium prometheus etcd-server)
 
 case "${1:-}" in
 run) packages=("${run_packages[@]}") ;;
@@ -23,7 +23,7 @@ if ((${#missing[@]})); then
     exit 1
   fi
   echo "deps: installing ${missing[*]}"
-  # The demo starts its own Redis and PostgreSQL inside namespaces, a test its own Prometheus: a package must not start one on the host.
+  # The demo starts its own Redis and PostgreSQL inside namespaces, a test its own Prometheus and etcd: a package must not start one on the host.
   policy=/usr/sbin/policy-rc.d
   if [[ ! -e $policy ]]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -44,3 +44,6 @@ for tool in go node npm; do
 done
 
 scripts/install-chdb.sh
+if [[ $1 == test ]]; then
+  scripts/install-kube-apiserver.sh
+fi
