@@ -51,6 +51,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown key in the configuration", []string{"collector", "--config", config}, 2, "flow-intervall", false},
 		{"relay without a port", []string{"collector", "--relay", "here"}, 2, "is not host:port", false},
 		{"namespace that is not there", []string{"collector", "--netns", "/run/netns/plxt-none", "--collector-listen", "", "--collector-metrics", ""}, 1, "/run/netns/plxt-none", true},
+		{"kubeconfig that is not there", []string{"collector", "--kubernetes", file + ".none"}, 1, "choose another with --kubernetes PATH", false},
 		{"OTLP endpoint without a port", append(relay, "--otlp-endpoint", "jaeger"), 1, "give HOST:PORT for gRPC", false},
 		{"trace sample out of range", append(relay, "--otlp-endpoint", "jaeger:4317", "--trace-sample", "2"), 1, "choose a part from 0", false},
 		{"demo rate out of range", []string{"up", "--demo", "--demo-rate", "5000"}, 1, "0.1 to 200", false},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,7 @@ type nodeOptions struct {
 	ring     int
 	series   int // of each metric
 	confined bool
+	kubernetes
 }
 
 func (o *nodeOptions) register(f *pflag.FlagSet) {
@@ -41,6 +43,7 @@ func (o *nodeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.metrics, "collector-metrics", "127.0.0.1:9965", "address of the collector's /metrics")
 	f.DurationVar(&o.interval, "flow-interval", 5*time.Second, "report of an active connection: 100ms to 1h")
 	f.IntVar(&o.ring, "collector-ring", 1<<16, "flows that the collector keeps for its Observer API")
+	o.kubernetes.register(f)
 }
 
 func (o *nodeOptions) validate() error {
@@ -50,7 +53,7 @@ func (o *nodeOptions) validate() error {
 	if o.ring < 1 || o.ring > 1<<24 {
 		return fmt.Errorf("--collector-ring %d: choose 1 to %d", o.ring, 1<<24)
 	}
-	return nil
+	return o.kubernetes.validate()
 }
 
 // onNode gives the options of another node on this machine, which has no API of its own.
@@ -76,6 +79,7 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 	if err != nil {
 		return nil, err
 	}
+	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)
 	p := &collectorProcess{name: node.Name, reg: newRegistry(), failed: make(chan error, 1)}
 	p.Collector, err = collector.New(collector.Config{
 		Node: node, RingSize: o.ring, Confined: o.confined,

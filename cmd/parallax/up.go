@@ -109,7 +109,7 @@ func runUp(ctx context.Context, o *upOptions) error {
 
 // startNodes starts this host's collector, and with --demo the lab and a collector on each of its nodes.
 func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *relayProcess, log *slog.Logger) error {
-	o.node.series = o.relay.series
+	o.node.series, o.node.allPods = o.relay.series, true
 	nodes := []nodeOptions{o.node}
 	var sources []meta.Source
 	if o.demo {
