@@ -47,3 +47,6 @@ scripts/install-chdb.sh
 if [[ $1 == test ]]; then
   scripts/install-kube-apiserver.sh
 fi
+if [[ $1 == test ]]; then
+  scripts/install-jaeger.sh
+fi

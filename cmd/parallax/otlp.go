@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,9 @@ func (o *otlpOptions) config() otel.Config {
 }
 
 func (o *otlpOptions) validate() error {
+	if o.endpoint == "" && o.insecure {
+		return errors.New("--otlp-insecure: without --otlp-endpoint spans go nowhere")
+	}
 	if o.endpoint == "" {
 		return nil
 	}
