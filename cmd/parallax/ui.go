@@ -97,7 +97,12 @@ func newFeed(server, storeAt string, log *slog.Logger) (*feed, error) {
 // run follows until ctx ends, and again after each failure.
 func (f *feed) run(ctx context.Context) error {
 	defer f.conn.Close()
-	go f.watchLedger(ctx)
+	watching := make(chan struct{})
+	defer func() { <-watching }()
+	go func() {
+		defer close(watching)
+		f.watchLedger(ctx)
+	}()
 	for ctx.Err() == nil {
 		err := f.follow(ctx)
 		if ctx.Err() != nil {

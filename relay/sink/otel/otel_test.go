@@ -171,7 +171,7 @@ func TestEndpointThatIsAway(t *testing.T) {
 		t.Errorf("while it is away: %+v", s)
 	}
 	if l, err = net.Listen("tcp", address); err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+		t.Fatalf("the port was taken meanwhile: %v", err)
 	}
 	var s endpointServer
 	s.serve(t, l)
