@@ -255,7 +255,7 @@ func TestRingFull(t *testing.T) {
 
 // The reader is woken when the pending bytes cross the threshold, not by each record.
 func TestWakeup(t *testing.T) {
-	const recordBytes, threshold = 144 + 8, 4096
+	const recordBytes, threshold = 152 + 8, 4096
 	r := newRig(t, func(c *Config) { c.WakeBytes = threshold })
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -22,9 +22,10 @@ func TestLayout(t *testing.T) {
 		v    any
 		size uint32 // of the static assertions
 	}{
-		"plx_hdr": {Header{}, 8}, "plx_tuple": {Tuple{}, 44}, "plx_flow_event": {FlowEvent{}, 144},
+		"plx_hdr": {Header{}, 8}, "plx_tuple": {Tuple{}, 44}, "plx_flow_event": {FlowEvent{}, 152},
 		"plx_drop_event": {DropEvent{}, 80}, "plx_payload_event": {PayloadEvent{}, 88},
-		"plx_flow_key": {FlowKey{}, 48}, "plx_flow": {FlowEntry{}, 112}, "plx_process": {Process{}, 20},
+		"plx_flow_key": {FlowKey{}, 48}, "plx_flow": {FlowEntry{}, 120}, "plx_process": {Process{}, 20},
+		"plx_policy_record": {PolicyRecord{}, 32}, "plx_policy_block": {PolicyBlock{}, 32}, "plx_policy_rule": {PolicyRule{}, 24},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s *btf.Struct
@@ -60,7 +61,7 @@ func goName(c string) string {
 // The constants are written twice, in C and in Go.
 func TestConstants(t *testing.T) {
 	inC := make(map[string]uint32)
-	for _, file := range []string{"headers/event.h", "headers/flowtable.h", "headers/payload.h"} {
+	for _, file := range []string{"headers/event.h", "headers/flowtable.h", "headers/payload.h", "headers/policy.h"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -76,6 +77,9 @@ func TestConstants(t *testing.T) {
 	for name, want := range map[string]any{
 		"PLX_EVENT_VERSION": EventVersion, "PLX_EVENT_FLOW": EventFlow, "PLX_EVENT_DROP": EventDrop, "PLX_EVENT_PAYLOAD": EventPayload,
 		"PLX_KIND_NEW": KindNew, "PLX_KIND_STATE": KindState, "PLX_KIND_UPDATE": KindUpdate, "PLX_KIND_CLOSE": KindClose,
+		"PLX_KIND_DROP": KindDrop, "PLX_KIND_VERDICT": KindVerdict,
+		"PLX_VERDICT_NONE": VerdictNone, "PLX_VERDICT_ALLOWED": VerdictAllowed, "PLX_VERDICT_DENIED": VerdictDenied, "PLX_VERDICT_AUDIT": VerdictAudit,
+		"PLX_POLICY_AUDIT": PolicyAudit, "PLX_POLICY_SKIP_PODS": PolicySkipPods,
 		"PLX_ROLE_NONE": uint32(RoleNone), "PLX_ROLE_ENDPOINT": uint32(RoleEndpoint), "PLX_ROLE_NETWORK": uint32(RoleNetwork),
 		"PLX_ROLE_HOST": uint32(RoleHost), "PLX_ROLE_OVERLAY": uint32(RoleOverlay),
 		"PLX_STAT_EVENTS": uint32(StatEvents), "PLX_STAT_LOST_RING": uint32(StatLostRing), "PLX_STAT_LOST_TABLE": uint32(StatLostTable),
@@ -94,7 +98,7 @@ func TestConstants(t *testing.T) {
 		delete(inC, name)
 	}
 	for name := range inC {
-		if regexp.MustCompile(`^PLX_(EVENT|KIND|ROLE|STAT|STATE)_`).MatchString(name) {
+		if regexp.MustCompile(`^PLX_(EVENT|KIND|VERDICT|POLICY|ROLE|STAT|STATE)_`).MatchString(name) {
 			t.Errorf("%s has no Go constant", name)
 		}
 	}

@@ -49,7 +49,13 @@ type Objects struct {
 	Interfaces     *ebpf.Map // uint32 ifindex -> uint32 Role
 	LocalEndpoints *ebpf.Map // [16]byte address (IPv4 mapped) -> uint32
 	Scope          *ebpf.Map // uint32 network namespace inode -> uint8; nil if DropErr is not
+	PolicyRecords  *ebpf.Map // uint32 ifindex -> PolicyRecord: the interfaces that are owned
+	PolicyPeers    *ebpf.Map // [16]byte address (IPv4 mapped) -> uint32 identity
+	PolicyBlocks   *ebpf.Map // PolicyBlock -> uint32 set
+	PolicyRules    *ebpf.Map // PolicyRule -> uint32 rule
 	SockProc       *ebpf.Map // uint64 socket cookie -> Process
+
+	PolicyGeneration *ebpf.Variable // uint64: change it behind each change of the policy maps
 
 	Ingress, Egress         *ebpf.Program
 	ReportIdle              *ebpf.Program // iterator over Flows: UPDATE events of what was counted longer than Interval ago
@@ -96,6 +102,9 @@ func (s *Spec) Load() (*Objects, error) {
 	}
 	o.Events, o.Stats, o.Flows = tcx.Maps["events"], tcx.Maps["stats"], tcx.Maps["flows"]
 	o.Interfaces, o.LocalEndpoints, o.SockProc = tcx.Maps["ifaces"], tcx.Maps["local_eps"], tcx.Maps["sock_proc"]
+	o.PolicyRecords, o.PolicyPeers = tcx.Maps["policy_records"], tcx.Maps["policy_peers"]
+	o.PolicyBlocks, o.PolicyRules = tcx.Maps["policy_blocks"], tcx.Maps["policy_rules"]
+	o.PolicyGeneration = tcx.Variables["plx_policy_generation"]
 	o.Ingress, o.Egress = tcx.Programs["plx_ingress"], tcx.Programs["plx_egress"]
 	o.ReportIdle = tcx.Programs["plx_report_idle"]
 

@@ -8,6 +8,7 @@
 #include "flowtable.h"
 #include "maps.h"
 #include "payload.h"
+#include "policy.h"
 #include "process.h"
 #include "read.h"
 #include "tcp.h"
@@ -107,6 +108,9 @@ static __noinline int report(struct plx_flow *f, struct plx_seen *s, __u32 kind)
 	e->icmp_code = p->icmp_code;
 	e->pid_responder = (f->state & PLX_STATE_PID_RESPONDER) != 0;
 	__builtin_memcpy(e->comm, f->comm, sizeof(e->comm));
+	e->rule = 0;
+	e->verdict = PLX_VERDICT_NONE;
+	e->pad[0] = e->pad[1] = e->pad[2] = 0;
 	f->last_report = s->now;
 	if (kind == PLX_KIND_CLOSE)
 		__sync_fetch_and_or(&f->state, PLX_STATE_CLOSE_SENT);

@@ -52,8 +52,11 @@ type tcxPlxFlow struct {
 	L7Side      uint8
 	IcmpType    uint8
 	IcmpCode    uint8
-	Pad         [2]uint8
+	Verdict     uint8
+	Pad         uint8
 	Comm        [16]uint8
+	Rule        uint32
+	Generation  uint32
 }
 
 type tcxPlxFlowEvent struct {
@@ -77,6 +80,9 @@ type tcxPlxFlowEvent struct {
 	IcmpCode     uint8
 	PidResponder uint8
 	Comm         [16]uint8
+	Rule         uint32
+	Verdict      uint8
+	Pad          [3]uint8
 }
 
 type tcxPlxFlowKey struct {
@@ -129,6 +135,33 @@ type tcxPlxPayloadEvent struct {
 	L7         uint8
 }
 
+type tcxPlxPolicyBlock struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Pad       uint32
+	Table     uint64
+	Addr      [16]uint8
+}
+
+type tcxPlxPolicyRecord struct {
+	_        structs.HostLayout
+	Table    [2]uint64
+	Deny     [2]uint32
+	Identity uint32
+	Flags    uint32
+}
+
+type tcxPlxPolicyRule struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Peer      uint32
+	Table     uint64
+	Kind      uint8
+	Proto     uint8
+	Port      uint16
+	Pad       uint32
+}
+
 type tcxPlxPorts struct {
 	_     structs.HostLayout
 	Sport uint16
@@ -161,24 +194,29 @@ type tcxPlxTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	tcxMapEvents         = "events"
-	tcxMapFlows          = "flows"
-	tcxMapFrags          = "frags"
-	tcxMapIfaces         = "ifaces"
-	tcxMapLocalEps       = "local_eps"
-	tcxMapScratch        = "scratch"
-	tcxMapSockProc       = "sock_proc"
-	tcxMapStats          = "stats"
-	tcxProgPlxEgress     = "plx_egress"
-	tcxProgPlxIngress    = "plx_ingress"
-	tcxProgPlxReportIdle = "plx_report_idle"
-	tcxVarPlxIntervalNs  = "plx_interval_ns"
-	tcxVarPlxL7Dns       = "plx_l7_dns"
-	tcxVarPlxL7Http      = "plx_l7_http"
-	tcxVarPlxLinks       = "plx_links"
-	tcxVarPlxNetns       = "plx_netns"
-	tcxVarPlxPayloadMax  = "plx_payload_max"
-	tcxVarPlxWakeBytes   = "plx_wake_bytes"
+	tcxMapEvents              = "events"
+	tcxMapFlows               = "flows"
+	tcxMapFrags               = "frags"
+	tcxMapIfaces              = "ifaces"
+	tcxMapLocalEps            = "local_eps"
+	tcxMapPolicyBlocks        = "policy_blocks"
+	tcxMapPolicyPeers         = "policy_peers"
+	tcxMapPolicyRecords       = "policy_records"
+	tcxMapPolicyRules         = "policy_rules"
+	tcxMapScratch             = "scratch"
+	tcxMapSockProc            = "sock_proc"
+	tcxMapStats               = "stats"
+	tcxProgPlxEgress          = "plx_egress"
+	tcxProgPlxIngress         = "plx_ingress"
+	tcxProgPlxReportIdle      = "plx_report_idle"
+	tcxVarPlxIntervalNs       = "plx_interval_ns"
+	tcxVarPlxL7Dns            = "plx_l7_dns"
+	tcxVarPlxL7Http           = "plx_l7_http"
+	tcxVarPlxLinks            = "plx_links"
+	tcxVarPlxNetns            = "plx_netns"
+	tcxVarPlxPayloadMax       = "plx_payload_max"
+	tcxVarPlxPolicyGeneration = "plx_policy_generation"
+	tcxVarPlxWakeBytes        = "plx_wake_bytes"
 )
 
 // loadTcx returns the embedded CollectionSpec for tcx.
@@ -232,27 +270,32 @@ type tcxProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcxMapSpecs struct {
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Frags    *ebpf.MapSpec `ebpf:"frags"`
-	Ifaces   *ebpf.MapSpec `ebpf:"ifaces"`
-	LocalEps *ebpf.MapSpec `ebpf:"local_eps"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	SockProc *ebpf.MapSpec `ebpf:"sock_proc"`
-	Stats    *ebpf.MapSpec `ebpf:"stats"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Frags         *ebpf.MapSpec `ebpf:"frags"`
+	Ifaces        *ebpf.MapSpec `ebpf:"ifaces"`
+	LocalEps      *ebpf.MapSpec `ebpf:"local_eps"`
+	PolicyBlocks  *ebpf.MapSpec `ebpf:"policy_blocks"`
+	PolicyPeers   *ebpf.MapSpec `ebpf:"policy_peers"`
+	PolicyRecords *ebpf.MapSpec `ebpf:"policy_records"`
+	PolicyRules   *ebpf.MapSpec `ebpf:"policy_rules"`
+	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
+	SockProc      *ebpf.MapSpec `ebpf:"sock_proc"`
+	Stats         *ebpf.MapSpec `ebpf:"stats"`
 }
 
 // tcxVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcxVariableSpecs struct {
-	PlxIntervalNs *ebpf.VariableSpec `ebpf:"plx_interval_ns"`
-	PlxL7Dns      *ebpf.VariableSpec `ebpf:"plx_l7_dns"`
-	PlxL7Http     *ebpf.VariableSpec `ebpf:"plx_l7_http"`
-	PlxLinks      *ebpf.VariableSpec `ebpf:"plx_links"`
-	PlxNetns      *ebpf.VariableSpec `ebpf:"plx_netns"`
-	PlxPayloadMax *ebpf.VariableSpec `ebpf:"plx_payload_max"`
-	PlxWakeBytes  *ebpf.VariableSpec `ebpf:"plx_wake_bytes"`
+	PlxIntervalNs       *ebpf.VariableSpec `ebpf:"plx_interval_ns"`
+	PlxL7Dns            *ebpf.VariableSpec `ebpf:"plx_l7_dns"`
+	PlxL7Http           *ebpf.VariableSpec `ebpf:"plx_l7_http"`
+	PlxLinks            *ebpf.VariableSpec `ebpf:"plx_links"`
+	PlxNetns            *ebpf.VariableSpec `ebpf:"plx_netns"`
+	PlxPayloadMax       *ebpf.VariableSpec `ebpf:"plx_payload_max"`
+	PlxPolicyGeneration *ebpf.VariableSpec `ebpf:"plx_policy_generation"`
+	PlxWakeBytes        *ebpf.VariableSpec `ebpf:"plx_wake_bytes"`
 }
 
 // tcxObjects contains all objects after they have been loaded into the kernel.
@@ -275,14 +318,18 @@ func (o *tcxObjects) Close() error {
 //
 // It can be passed to loadTcxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcxMaps struct {
-	Events   *ebpf.Map `ebpf:"events"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Frags    *ebpf.Map `ebpf:"frags"`
-	Ifaces   *ebpf.Map `ebpf:"ifaces"`
-	LocalEps *ebpf.Map `ebpf:"local_eps"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	SockProc *ebpf.Map `ebpf:"sock_proc"`
-	Stats    *ebpf.Map `ebpf:"stats"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	Frags         *ebpf.Map `ebpf:"frags"`
+	Ifaces        *ebpf.Map `ebpf:"ifaces"`
+	LocalEps      *ebpf.Map `ebpf:"local_eps"`
+	PolicyBlocks  *ebpf.Map `ebpf:"policy_blocks"`
+	PolicyPeers   *ebpf.Map `ebpf:"policy_peers"`
+	PolicyRecords *ebpf.Map `ebpf:"policy_records"`
+	PolicyRules   *ebpf.Map `ebpf:"policy_rules"`
+	Scratch       *ebpf.Map `ebpf:"scratch"`
+	SockProc      *ebpf.Map `ebpf:"sock_proc"`
+	Stats         *ebpf.Map `ebpf:"stats"`
 }
 
 func (m *tcxMaps) Close() error {
@@ -292,6 +339,10 @@ func (m *tcxMaps) Close() error {
 		m.Frags,
 		m.Ifaces,
 		m.LocalEps,
+		m.PolicyBlocks,
+		m.PolicyPeers,
+		m.PolicyRecords,
+		m.PolicyRules,
 		m.Scratch,
 		m.SockProc,
 		m.Stats,
@@ -302,13 +353,14 @@ func (m *tcxMaps) Close() error {
 //
 // It can be passed to loadTcxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcxVariables struct {
-	PlxIntervalNs *ebpf.Variable `ebpf:"plx_interval_ns"`
-	PlxL7Dns      *ebpf.Variable `ebpf:"plx_l7_dns"`
-	PlxL7Http     *ebpf.Variable `ebpf:"plx_l7_http"`
-	PlxLinks      *ebpf.Variable `ebpf:"plx_links"`
-	PlxNetns      *ebpf.Variable `ebpf:"plx_netns"`
-	PlxPayloadMax *ebpf.Variable `ebpf:"plx_payload_max"`
-	PlxWakeBytes  *ebpf.Variable `ebpf:"plx_wake_bytes"`
+	PlxIntervalNs       *ebpf.Variable `ebpf:"plx_interval_ns"`
+	PlxL7Dns            *ebpf.Variable `ebpf:"plx_l7_dns"`
+	PlxL7Http           *ebpf.Variable `ebpf:"plx_l7_http"`
+	PlxLinks            *ebpf.Variable `ebpf:"plx_links"`
+	PlxNetns            *ebpf.Variable `ebpf:"plx_netns"`
+	PlxPayloadMax       *ebpf.Variable `ebpf:"plx_payload_max"`
+	PlxPolicyGeneration *ebpf.Variable `ebpf:"plx_policy_generation"`
+	PlxWakeBytes        *ebpf.Variable `ebpf:"plx_wake_bytes"`
 }
 
 // tcxPrograms contains all programs after they have been loaded into the kernel.

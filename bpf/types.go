@@ -1,7 +1,7 @@
 package bpf
 
-// Types of the records and maps, generated from the objects' BTF. Field comments are in headers/event.h and
-// headers/flowtable.h.
+// Types of the records and maps, generated from the objects' BTF. Field comments are in headers/event.h,
+// headers/flowtable.h and headers/policy.h.
 type (
 	Header       = tcxPlxHdr
 	Tuple        = tcxPlxTuple
@@ -11,10 +11,14 @@ type (
 	FlowKey      = tcxPlxFlowKey
 	FlowEntry    = tcxPlxFlow
 	Process      = tcxPlxProcess
+
+	PolicyRecord = tcxPlxPolicyRecord
+	PolicyBlock  = tcxPlxPolicyBlock
+	PolicyRule   = tcxPlxPolicyRule
 )
 
 // EventVersion is PLX_EVENT_VERSION.
-const EventVersion = 1
+const EventVersion = 2
 
 // Types of records, enum plx_event_type.
 const (
@@ -25,10 +29,26 @@ const (
 
 // Kinds of flow events, enum plx_kind.
 const (
-	KindNew    uint8 = 1
-	KindState  uint8 = 2
-	KindUpdate uint8 = 3
-	KindClose  uint8 = 4
+	KindNew     uint8 = 1
+	KindState   uint8 = 2
+	KindUpdate  uint8 = 3
+	KindClose   uint8 = 4
+	KindDrop    uint8 = 5
+	KindVerdict uint8 = 7
+)
+
+// What policy said of a connection, enum plx_verdict.
+const (
+	VerdictNone    uint8 = iota // nothing: no policy decides here
+	VerdictAllowed              // by a rule or an exception
+	VerdictDenied               // and dropped
+	VerdictAudit                // would be denied, but only audits
+)
+
+// Bits of PolicyRecord.Flags, enum plx_policy_flag.
+const (
+	PolicyAudit    uint32 = 1 << iota // say what would be denied, deny nothing
+	PolicySkipPods                    // blocks of addresses do not match identities of pods
 )
 
 // Role is what an interface is, enum plx_role; the value of the map Objects.Interfaces.

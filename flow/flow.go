@@ -7,8 +7,9 @@ package flow
 // Flow is one record of traffic between two endpoints.
 //
 // It is bidirectional (RFC 5103): Src is the initiator of the connection, the client, and Dst the responder; the
-// Reply counters hold what went from Dst to Src. A drop is the exception: it is one packet, Src is that packet's sender,
-// and Reply says whether the packet was a reply where that is known.
+// Reply counters hold what went from Dst to Src. A drop by the kernel is the exception: it is one packet, Src is that
+// packet's sender, and Reply says whether the packet was a reply where that is known. A drop by policy counts what was
+// denied of a connection since its last record: Src is who began it.
 type Flow struct {
 	Time  int64 // event, Unix ns, from the kernel's clock; of an L7 exchange: the response
 	Start int64 // first packet of the connection at this point, Unix ns; of an L7 exchange: the request
@@ -17,6 +18,7 @@ type Flow struct {
 	Node     *Node     // where it was observed; never nil behind the decode stage
 	Drop     *Drop     // not nil if and only if Verdict is VerdictDropped
 	L7       *L7       // not nil if and only if Kind is KindL7
+	Policy   *Decision // not nil if policy decided: of KindVerdict, and of a drop by policy
 	Process  *Process  // owner of the local socket, nil if unknown; whose side it is on says ProcessDst
 	Path     []Hop     // the other observations of the same event, in time order; set by the relay
 
@@ -97,10 +99,17 @@ type Process struct {
 
 // Drop says why and where a packet was dropped. It is immutable and shared.
 type Drop struct {
-	Reason string // kernel's name without the SKB_DROP_REASON_ prefix ("NO_SOCKET"), or Parallax's own ("POLICY_DENIED")
+	Reason string // kernel's name without the SKB_DROP_REASON_ prefix ("NO_SOCKET"), or Parallax's own (DropPolicyDenied)
 	Symbol string // kernel function that freed the packet ("tcp_v4_rcv"), empty if unknown
 	Code   uint32 // the kernel's number for Reason; differs between kernels
 }
+
+// DropPolicyDenied is the Reason of a drop by policy. Its Symbol is empty and its Code is that of Cilium
+// (DropReason POLICY_DENIED of Hubble's flow).
+const (
+	DropPolicyDenied            = "POLICY_DENIED"
+	DropPolicyDeniedCode uint32 = 133
+)
 
 // Hop is another observation of the same event.
 type Hop struct {

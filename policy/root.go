@@ -29,17 +29,10 @@ type Policy struct {
 }
 
 // Ref names a policy.
-type Ref struct {
-	Kind      string // "NetworkPolicy"
-	Namespace string
-	Name      string
-}
+type Ref = flow.PolicyRef
 
-// String returns "NetworkPolicy shop/allow-web".
-func (r Ref) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
-
-func (r Ref) compare(o Ref) int {
-	return cmp.Or(cmp.Compare(r.Namespace, o.Namespace), cmp.Compare(r.Name, o.Name), cmp.Compare(r.Kind, o.Kind))
+func compareRefs(a, b Ref) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 }
 
 // Direction of traffic as the subject of a policy sees it.
@@ -118,5 +111,5 @@ type Options struct {
 
 // sorted returns policies in the order of their names, which is that of every result.
 func sorted(policies []Policy) []Policy {
-	return slices.SortedStableFunc(slices.Values(policies), func(a, b Policy) int { return a.compare(b.Ref) })
+	return slices.SortedStableFunc(slices.Values(policies), func(a, b Policy) int { return compareRefs(a.Ref, b.Ref) })
 }

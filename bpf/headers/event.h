@@ -16,6 +16,16 @@ enum plx_kind {
 	PLX_KIND_STATE = 2,
 	PLX_KIND_UPDATE = 3,
 	PLX_KIND_CLOSE = 4,
+	PLX_KIND_DROP = 5,	/* packets of a connection that policy denies, those since the last record */
+	PLX_KIND_VERDICT = 7,	/* policy decided on a connection, or decided anew and otherwise; no packets */
+};
+
+/* What policy said of a connection. */
+enum plx_verdict {
+	PLX_VERDICT_NONE = 0,	/* nothing: no policy decides here */
+	PLX_VERDICT_ALLOWED = 1,
+	PLX_VERDICT_DENIED = 2,
+	PLX_VERDICT_AUDIT = 3,	/* would be denied, but only audits */
 };
 
 /* What an interface is, from user space through the ifaces map. */
@@ -33,7 +43,7 @@ struct plx_hdr {
 	__u16 len;	/* bytes of the whole record, this header included */
 	__u32 netns;	/* inode number of the network namespace, 0 if unknown */
 };
-#define PLX_EVENT_VERSION 1
+#define PLX_EVENT_VERSION 2
 
 /* The connection as its initiator sees it: s is the initiator, d the responder. In a drop: s is the packet's sender. */
 struct plx_tuple {
@@ -66,6 +76,9 @@ struct plx_flow_event {
 	__u8 icmp_code;
 	__u8 pid_responder;	/* 1: pid and cookie belong to the responder's socket, 0: to the initiator's */
 	__u8 comm[16];		/* command name of pid, zero padded */
+	__u32 rule;		/* DROP and VERDICT: number of the rule that decided; else 0 */
+	__u8 verdict;		/* DROP and VERDICT: enum plx_verdict; else 0 */
+	__u8 pad[3];
 };
 
 struct plx_drop_event {
@@ -110,7 +123,7 @@ enum plx_stat {
 
 _Static_assert(sizeof(struct plx_hdr) == 8, "hdr");
 _Static_assert(sizeof(struct plx_tuple) == 44, "tuple");
-_Static_assert(sizeof(struct plx_flow_event) == 144, "flow event");
+_Static_assert(sizeof(struct plx_flow_event) == 152, "flow event");
 _Static_assert(sizeof(struct plx_drop_event) == 80, "drop event");
 _Static_assert(sizeof(struct plx_payload_event) == 88, "payload event");
 

@@ -58,12 +58,15 @@ struct plx_flow {
 	__u8 l7_side;		/* of a connection that spoke HTTP: who sent payload last, 1 initiator, 2 responder */
 	__u8 icmp_type;		/* of the first packet */
 	__u8 icmp_code;
-	__u8 pad[2];
+	__u8 verdict;		/* enum plx_verdict */
+	__u8 pad;
 	__u8 comm[16];
+	__u32 rule;		/* number of the rule behind verdict */
+	__u32 generation;	/* of the policy that verdict is of: the low bits of plx_policy_generation */
 };
 
 _Static_assert(sizeof(struct plx_flow_key) == 48, "flow key");
-_Static_assert(sizeof(struct plx_flow) == 112, "flow");
+_Static_assert(sizeof(struct plx_flow) == 120, "flow");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

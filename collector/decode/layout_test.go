@@ -49,6 +49,8 @@ func TestLayout(t *testing.T) {
 		{"flow.icmp_code", flowICMPCode, unsafe.Offsetof(f.IcmpCode)},
 		{"flow.pid_responder", flowPidResponder, unsafe.Offsetof(f.PidResponder)},
 		{"flow.comm", flowComm, unsafe.Offsetof(f.Comm)},
+		{"flow.rule", flowRule, unsafe.Offsetof(f.Rule)},
+		{"flow.verdict", flowVerdict, unsafe.Offsetof(f.Verdict)},
 		{"flow", flowSize, unsafe.Sizeof(f)},
 		{"drop.ts", recTs, unsafe.Offsetof(d.Ts)},
 		{"drop.location", dropLocation, unsafe.Offsetof(d.Location)},

@@ -10,7 +10,7 @@ import (
 // Layout of bpf/headers/event.h. TestLayout compares it with the types in the compiled program's BTF. Offsets instead
 // of a cast: ring records are aligned, but those of a file or a test need not be.
 const (
-	abiVersion = 1
+	abiVersion = 2
 
 	eventFlow    = 1
 	eventDrop    = 2
@@ -46,7 +46,9 @@ const (
 	flowICMPCode     = 126
 	flowPidResponder = 127
 	flowComm         = 128
-	flowSize         = 144
+	flowRule         = 144
+	flowVerdict      = 148
+	flowSize         = 152
 
 	dropLocation = 16
 	dropTuple    = 24

@@ -117,7 +117,7 @@ func TestDrainGivesWayToOtherWork(t *testing.T) {
 // BenchmarkRingToFlow takes flow records out of a ring and decodes them, as the pipeline does.
 func BenchmarkRingToFlow(b *testing.B) {
 	m := newMemoryRing(1 << 20)
-	rec := make([]byte, 144)
+	rec := make([]byte, 152)
 	copy(rec, []byte{1, 1})
 	binary.NativeEndian.PutUint16(rec[2:], uint16(len(rec)))
 	rec[120], rec[121] = 3, 1 // kind UPDATE, role ENDPOINT
