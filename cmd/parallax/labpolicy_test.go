@@ -30,7 +30,7 @@ func TestLabPolicies(t *testing.T) {
 			if f.Proto == "UDP" {
 				proto = flow.ProtoUDP
 			}
-			d.decide(f.Name, f.From, f.To, proto, f.Port, f.Name != "firewall")
+			d.decide(f.Name, f.From, f.To, proto, f.Port, f.Drop != flow.DropPolicyDenied)
 		}
 		for _, c := range []struct {
 			from, to string

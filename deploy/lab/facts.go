@@ -1,6 +1,10 @@
 package lab
 
-import "time"
+import (
+	"time"
+
+	"github.com/parallax-flow/parallax/flow"
+)
 
 // Fact is something that the lab's own traffic makes true again and again, for tests to look for. Fields that don't apply
 // are zero. A test that needs something to be true exactly once makes it so with a Client.
@@ -18,11 +22,11 @@ type Fact struct {
 	QType    string
 	Rcode    string // of its answer
 
-	Drop string // reason, as in the kernel's enum skb_drop_reason without its prefix
+	Drop string // reason, as in the kernel's enum skb_drop_reason without its prefix, or flow.DropPolicyDenied
 	At   string // the name of the node, or the workload of the pod, in whose network namespace the packet is dropped
 }
 
-// Facts returns what is true of a lab with two nodes.
+// Facts returns what is true of a lab with two nodes whose collectors enforce Policies.
 func Facts() []Fact {
 	http := func(name, from, to, method, path string, status uint16) Fact {
 		return Fact{Name: name, From: from, To: to, Port: 8080, Proto: "TCP", Method: method, Path: path, Status: status}
@@ -48,7 +52,8 @@ func Facts() []Fact {
 		http("server error", "edge/gateway", "shop/frontend", "GET", "/error", 500),
 		http("not found", "edge/gateway", "shop/frontend", "GET", "/missing", 404),
 		http("bad gateway: closed port", "shop/frontend", "shop/checkout", "GET", "/legacy", 502),
-		http("gateway timeout: database unreachable", "shop/frontend", "shop/recommend", "GET", "/history", 504),
+		http("gateway timeout: archive unreachable", "shop/frontend", "shop/checkout", "GET", "/archive", 504),
+		http("gateway timeout: database denied", "shop/frontend", "shop/recommend", "GET", "/history", 504),
 		slow, api,
 		tcp("gRPC", "shop/checkout", "shop/payments", 50051),
 		tcp("PostgreSQL", "shop/checkout", "data/postgres", 5432),
@@ -60,7 +65,8 @@ func Facts() []Fact {
 		{Name: "name does not exist", From: "shop/frontend", To: "platform/dns", Port: 53, Proto: "UDP",
 			Question: "nosuch.shop.svc.cluster.local.", QType: "A", Rcode: "NXDOMAIN"},
 		drop("closed port", "shop/checkout", "shop/legacy", LegacyPort, "NO_SOCKET", "shop/legacy"),
-		drop("firewall", "shop/recommend", "data/postgres", 5432, "NETFILTER_DROP", "data/postgres"),
+		drop("firewall", "shop/checkout", "shop/legacy", ArchivePort, "NETFILTER_DROP", "shop/legacy"),
+		drop("policy", "shop/recommend", "data/postgres", 5432, flow.DropPolicyDenied, "node-b"),
 		drop("next hop is dead", "shop/recommend", BackupAddr.String(), 443, "NEIGH_FAILED", "node-b"),
 		// Kernels up to 6.18 at least give no better reason here; the place, ip_error, says it.
 		drop("blackhole", "shop/recommend", PartnerAddr.String(), 443, "NOT_SPECIFIED", "node-b"),

@@ -17,6 +17,8 @@ const (
 
 	// LegacyPort is the port of shop/legacy that checkout dials and on which nobody listens.
 	LegacyPort = 9999
+	// ArchivePort is the port of shop/legacy that checkout dials and of which a firewall drops all.
+	ArchivePort = 9998
 )
 
 // Addresses outside of the cluster, from the ranges for documentation (RFC 5737, RFC 3849).

@@ -100,7 +100,7 @@ func (r *runner) prepare(ctx context.Context) error {
 		if err := buildNetwork(ctx, r.layout); err != nil {
 			return err
 		}
-		return r.blockDatabase(ctx)
+		return r.blockArchive(ctx)
 	})
 	return group.Wait()
 }
@@ -133,17 +133,17 @@ func (r *runner) asPostgres(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// blockDatabase makes the database's pod drop what recommend sends it, as a network policy of another system would.
-func (r *runner) blockDatabase(ctx context.Context) error {
-	from, to := r.layout.Find("shop/recommend"), r.layout.Find("data/postgres")
+// blockArchive makes legacy's pod drop what checkout sends to its archive, as the firewall of another system would.
+func (r *runner) blockArchive(ctx context.Context) error {
+	from, to := r.layout.Find("shop/checkout"), r.layout.Find("shop/legacy")
 	cmd := exec.Command(r.tools.nft, "-f", "-")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`table inet plx-lab {
 	chain input {
 		type filter hook input priority filter; policy accept;
-		ip saddr %s tcp dport 5432 counter drop
-		ip6 saddr %s tcp dport 5432 counter drop
+		ip saddr %s tcp dport %d counter drop
+		ip6 saddr %s tcp dport %d counter drop
 	}
-}`, from.Addr, from.Addr6))
+}`, from.Addr, ArchivePort, from.Addr6, ArchivePort))
 	return r.spawn.output(ctx, to.NetNS, cmd)
 }
 

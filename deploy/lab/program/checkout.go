@@ -130,5 +130,6 @@ func checkout(ctx context.Context, p *pod) error {
 		fmt.Fprintln(w, receipt.GetValue())
 	})
 	mux.HandleFunc("GET /legacy", p.unanswered(legacyAddr))
+	mux.HandleFunc("GET /archive", p.unanswered(archiveAddr))
 	return p.serve(ctx, httpPort, mux)
 }

@@ -18,7 +18,7 @@ func scenario() []step {
 		home, product, put, buy, {"GET", "/slow"},
 		home, product, {"GET", "/secure"}, buy, {"GET", "/legacy"},
 		home, product, put, buy, {"GET", "/error"},
-		home, product, put, {"GET", "/missing"}, {"GET", "/history"},
+		home, product, put, {"GET", "/missing"}, {"GET", "/history"}, {"GET", "/archive"},
 		home, product, {"GET", "/secure"}, buy, {"GET", "/partner"},
 		home, product, put, buy, {"GET", "/backup"},
 	}

@@ -215,7 +215,7 @@ func TestScenarioReachesEveryPath(t *testing.T) {
 		played[s.method+" "+s.path]++
 	}
 	for _, want := range []string{"GET /", "GET /products/7", "POST /cart", "POST /checkout", "GET /slow", "GET /secure", "GET /error",
-		"GET /missing", "GET /legacy", "GET /history", "GET /partner", "GET /backup"} {
+		"GET /missing", "GET /legacy", "GET /history", "GET /archive", "GET /partner", "GET /backup"} {
 		if played[want] == 0 {
 			t.Errorf("%s is never asked for", want)
 		}

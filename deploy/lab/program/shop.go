@@ -26,6 +26,7 @@ const (
 	redisAddr    = "redis.data.svc.cluster.local:6379"
 	postgresAddr = "postgres.data.svc.cluster.local:5432"
 	legacyAddr   = "legacy.shop.svc.cluster.local:9999" // nobody listens there
+	archiveAddr  = "legacy.shop.svc.cluster.local:9998" // a firewall drops what comes
 	partnerAddr  = "partner.example.net:443"            // blackholed
 	backupAddr   = "backup.example.net:443"             // behind a next hop that is not there
 	missingName  = "nosuch.shop.svc.cluster.local"      // NXDOMAIN
@@ -64,6 +65,7 @@ func frontend(ctx context.Context, p *pod) error {
 	mux.HandleFunc("POST /cart", forward(once, cartURL+"/carts/alice/items"))
 	mux.HandleFunc("POST /checkout", forward(once, checkoutURL+"/orders"))
 	mux.HandleFunc("GET /legacy", forward(once, checkoutURL+"/legacy"))
+	mux.HandleFunc("GET /archive", forward(once, checkoutURL+"/archive"))
 	mux.HandleFunc("GET /slow", forward(keep, recommendURL+"/slow"))
 	mux.HandleFunc("GET /secure", forward(keep, recommendURL+"/secure"))
 	mux.HandleFunc("GET /history", forward(keep, recommendURL+"/history"))
@@ -113,7 +115,7 @@ func cart(ctx context.Context, p *pod) error {
 	return p.serve(ctx, httpPort, mux)
 }
 
-// recommend asks the world, both HTTPS services, and three peers that never answer.
+// recommend asks the world, both HTTPS services, the database that policy denies it, and two peers that never answer.
 func recommend(ctx context.Context, p *pod) error {
 	secure, err := p.secureClients()
 	if err != nil {
@@ -146,7 +148,7 @@ func recommend(ctx context.Context, p *pod) error {
 	return p.serve(ctx, httpPort, mux)
 }
 
-// unanswered tries to connect to a peer that never answers.
+// unanswered tries to connect to a peer that does not answer, or that policy denies.
 func (p *pod) unanswered(addr string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
