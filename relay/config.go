@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parallax-flow/parallax/relay/names"
 )
 
 // Config is what a person may choose. Zero values are replaced by the defaults named here.
@@ -30,6 +32,7 @@ type Deps struct {
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	Listener   net.Listener // instead of listening on Config.Listen; the relay closes it
+	Names      *names.Names // tells of endpoints that a collector does not know
 }
 
 func (c *Config) fill() {

@@ -51,6 +51,9 @@ func (h handler) Counters(s *ingest.Stream, c *wire.Counters) error {
 
 func (h handler) Batch(s *ingest.Stream, b *wire.Batch, records *ingest.Records) error {
 	b.Data = nil // decoded: the bytes need not wait
+	if records != nil && h.r.deps.Names != nil {
+		h.r.deps.Names.Fill(s.Node, records.Flows) // here, on the stream's goroutine, before the loop asks whose traffic it is
+	}
 	return h.put(event{stream: s, kind: streamBatch, frame: b, records: records})
 }
 

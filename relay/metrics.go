@@ -70,6 +70,7 @@ var (
 	descLate       = desc("relay_late_flows_total", "Flows delivered out of order: they arrived behind the merge window.")
 	descEarly      = desc("relay_early_flows_total", "Flows released before their time because the merge buffer was full.")
 	descAhead      = desc("relay_ahead_flows_total", "Flows with a time in the future: the clock of their node is ahead of the relay's.")
+	descNamed      = desc("relay_named_endpoints_total", "Endpoints that a collector did not know and the relay filled in.")
 	descDelay      = desc("relay_delay_seconds", "Time from a flow's event to its way out of the relay.")
 	descWaiting    = desc("relay_waiting_flows", "Flows in the merge buffer.")
 	descQueue      = desc("relay_queue_batches", "Batches between the streams of the collectors and the merge loop.")
@@ -104,7 +105,7 @@ func (m *metrics) set(c *counts) {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descFlows, descReceived, descDuplicates, descPaired, descUnpaired, descElected, descLate, descEarly, descAhead, descDelay, descWaiting,
+		descFlows, descReceived, descDuplicates, descPaired, descUnpaired, descElected, descLate, descEarly, descAhead, descNamed, descDelay, descWaiting,
 		descQueue, descNodes, descConsumers, descConsQueue, descConsFlows, descConsLost, descProduced, descDelivered, descInFlight, descLost,
 	} {
 		ch <- d
@@ -126,6 +127,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.counter(descLate, c.merge.Late)
 	out.counter(descEarly, c.merge.Early)
 	out.counter(descAhead, c.merge.Ahead)
+	out.counter(descNamed, m.relay.deps.Names.Filled())
 	out.gauge(descWaiting, c.waiting)
 	out.gauge(descQueue, len(m.relay.events))
 	ch <- prometheus.MustNewConstHistogram(descDelay, c.delay.count, float64(c.delay.sum)/1e9, c.delay.cumulative())

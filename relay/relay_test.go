@@ -106,7 +106,9 @@ func (f *feed) send(t *testing.T, flows ...flow.Flow) {
 	f.number++
 	f.produced += uint64(len(flows))
 	b := &wire.Batch{Counters: wire.Counters{Produced: f.produced}, Number: f.number, Flows: len(flows), Data: data}
-	f.r.events <- event{stream: f.stream, kind: streamBatch, frame: b, records: f.server.Decode(f.decoder, b)}
+	if err := (handler{f.r}).Batch(f.stream, b, f.server.Decode(f.decoder, b)); err != nil {
+		t.Error(err)
+	}
 }
 
 // At any rate, from one flow in ten seconds to a thousand a second, no flow waits longer than a second: a collector holds it for 100 ms at most,

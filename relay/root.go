@@ -1,7 +1,7 @@
 // Package relay brings the flows of all nodes together: it takes what collectors push, puts it in the order of time, joins
 // the observations of one event, keeps the newest flows in a ring and hands all of them to its consumers.
 //
-//	ingest --queue--> loop: ledger, merge, pair --> ring, fanout --queues--> consumers
+//	ingest, names --queue--> loop: ledger, merge, pair --> ring, fanout --queues--> consumers
 //
 // One goroutine, the loop, owns merge, pair and what is known of the nodes. The queue before it blocks the
 // collectors when it is full (flow control, nothing is lost); those behind it lose batches and count them. A batch is acknowledged
