@@ -53,8 +53,40 @@ func traffic(n int, l7 bool) *flow.Batch {
 	return b
 }
 
+// decided is traffic of which one flow in ten is a policy's verdict and one in fifty a drop by policy.
+func decided(n int) *flow.Batch {
+	b := traffic(n, true)
+	decisions := make([]*flow.Decision, 50)
+	for i := range decisions {
+		ref := flow.PolicyRef{Kind: "NetworkPolicy", Namespace: fmt.Sprintf("team-%d", i%5), Name: fmt.Sprintf("allow-service-%02d", i)}
+		decisions[i] = &flow.Decision{Match: flow.PolicyMatchL3L4, Rule: i % 3, Policies: []flow.PolicyRef{ref}, Text: ref.String() + " ingress[0]: from pods app=web of this namespace, ports 8080/TCP"}
+	}
+	denied := &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+	for i := range b.Flows {
+		f := &b.Flows[i]
+		switch {
+		case f.Drop != nil:
+			f.Drop, f.Policy = denied, decisions[i%len(decisions)]
+		case i%10 == 1:
+			f.Kind, f.L7, f.Policy = flow.KindVerdict, nil, decisions[i%len(decisions)]
+		}
+	}
+	return b
+}
+
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
-	e, d, b := NewEncoder(), NewDecoder(), traffic(4096, false)
+	t.Run("plain", func(t *testing.T) { steadyState(t, traffic(4096, false)) })
+	t.Run("decided", func(t *testing.T) {
+		b := decided(4096)
+		for i := range b.Flows {
+			b.Flows[i].L7 = nil
+		}
+		steadyState(t, b)
+	})
+}
+
+func steadyState(t *testing.T, b *flow.Batch) {
+	e, d := NewEncoder(), NewDecoder()
 	var out flow.Batch
 	var data []byte
 	round := func() {
@@ -75,34 +107,40 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 
 func BenchmarkEncode(b *testing.B) {
 	for _, size := range []int{256, 4096} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			e, batch := NewEncoder(), traffic(size, true)
-			var data []byte
-			b.ReportAllocs()
-			for b.Loop() {
-				data, _ = e.Encode(data[:0], batch)
-			}
-			report(b, size)
-			b.ReportMetric(float64(len(data))/float64(size), "bytes/flow")
-		})
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchEncode(b, traffic(size, true)) })
 	}
+	b.Run("decided", func(b *testing.B) { benchEncode(b, decided(4096)) })
+}
+
+func benchEncode(b *testing.B, batch *flow.Batch) {
+	e := NewEncoder()
+	var data []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		data, _ = e.Encode(data[:0], batch)
+	}
+	report(b, len(batch.Flows))
+	b.ReportMetric(float64(len(data))/float64(len(batch.Flows)), "bytes/flow")
 }
 
 func BenchmarkDecode(b *testing.B) {
 	for _, size := range []int{256, 4096} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			d, data := NewDecoder(), encode(b, traffic(size, true))
-			var out flow.Batch
-			b.ReportAllocs()
-			for b.Loop() {
-				out.Reset()
-				if err := d.Decode(data, &out); err != nil {
-					b.Fatal(err)
-				}
-			}
-			report(b, size)
-		})
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchDecode(b, traffic(size, true)) })
 	}
+	b.Run("decided", func(b *testing.B) { benchDecode(b, decided(4096)) })
+}
+
+func benchDecode(b *testing.B, batch *flow.Batch) {
+	d, data := NewDecoder(), encode(b, batch)
+	var out flow.Batch
+	b.ReportAllocs()
+	for b.Loop() {
+		out.Reset()
+		if err := d.Decode(data, &out); err != nil {
+			b.Fatal(err)
+		}
+	}
+	report(b, len(batch.Flows))
 }
 
 func report(b *testing.B, size int) {

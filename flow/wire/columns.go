@@ -115,6 +115,11 @@ func (c *columns) names(fs []flow.Flow) {
 	for i, v := range c.uints(colProcess, n, math.MaxUint64) {
 		fs[i].Process = at(b.processes, v, &c.bad)
 	}
+	if !c.absent[colPolicy] {
+		for i, v := range c.uints(colPolicy, n, math.MaxUint64) {
+			fs[i].Policy = at(b.decisions, v, &c.bad)
+		}
+	}
 	for i, v := range c.uints(colSrcAddr, n, math.MaxUint64) {
 		fs[i].SrcAddr = at(b.addrs, v, &c.bad)
 	}
@@ -211,7 +216,7 @@ func (c *columns) l7s() {
 		return
 	}
 	var r [numColumns]reader
-	for k := colL7Protocol; k < numColumns; k++ {
+	for k := colL7Protocol; k < numPlainColumns; k++ {
 		r[k] = reader{buf: c.cols[k], absent: c.absent[k]}
 	}
 	str := func(k column) string { return at(c.d.batch.strings, r[k].uvarint(), &r[k].bad) }
@@ -231,7 +236,7 @@ func (c *columns) l7s() {
 			}
 		}
 	}
-	for k := colL7Protocol; k < numColumns; k++ {
+	for k := colL7Protocol; k < numPlainColumns; k++ {
 		c.cols[k] = r[k].buf
 		c.bad = c.bad || r[k].bad
 	}

@@ -10,14 +10,15 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 )
 
-// Decoder turns bytes into batches. Equal endpoints, nodes, drops, processes and strings are the same value in all batches of one
-// Decoder, as far as its bounded tables reach. Not safe for concurrent use.
+// Decoder turns bytes into batches. Equal endpoints, nodes, drops, processes, decisions and strings are the same value in all
+// batches of one Decoder, as far as its bounded tables reach. Not safe for concurrent use.
 type Decoder struct {
 	body      []byte
 	endpoints intern[*flow.Endpoint]
 	nodes     intern[*flow.Node]
 	drops     intern[*flow.Drop]
 	processes intern[*flow.Process]
+	decisions intern[*flow.Decision]
 	strings   intern[string]
 	batch     dictionary
 	time      int64
@@ -33,6 +34,7 @@ type dictionary struct {
 	nodes     []*flow.Node
 	drops     []*flow.Drop
 	processes []*flow.Process
+	decisions []*flow.Decision
 	strings   []string
 }
 
@@ -40,19 +42,19 @@ type dictionary struct {
 func NewDecoder() *Decoder {
 	return &Decoder{
 		endpoints: newIntern[*flow.Endpoint](), nodes: newIntern[*flow.Node](),
-		drops: newIntern[*flow.Drop](), processes: newIntern[*flow.Process](), strings: newIntern[string](),
+		drops: newIntern[*flow.Drop](), processes: newIntern[*flow.Process](), decisions: newIntern[*flow.Decision](), strings: newIntern[string](),
 	}
 }
 
 // Decode appends the batch in data to out. data is not kept. On error, which wraps ErrMalformed or ErrVersion, out holds
 // what it held before.
 func (d *Decoder) Decode(data []byte, out *flow.Batch) error {
-	body, err := d.open(data)
+	version, body, err := d.open(data)
 	if err != nil {
 		return err
 	}
 	nf, nl := len(out.Flows), len(out.Lost)
-	if err := d.decode(&reader{buf: body}, out); err != nil {
+	if err := d.decode(&reader{buf: body}, version, out); err != nil {
 		clear(out.Flows[nf:])
 		out.Flows, out.Lost = out.Flows[:nf], out.Lost[:nl]
 		return err
@@ -60,45 +62,50 @@ func (d *Decoder) Decode(data []byte, out *flow.Batch) error {
 	return nil
 }
 
-// open checks the header and returns the body, which is good until the next call.
-func (d *Decoder) open(data []byte) ([]byte, error) {
+// open checks the header and returns the version and the body, which is good until the next call.
+func (d *Decoder) open(data []byte) (version byte, body []byte, err error) {
 	if len(data) < len(magic)+2 || string(data[:len(magic)]) != magic {
-		return nil, fmt.Errorf("batch header: %w", ErrMalformed)
+		return 0, nil, fmt.Errorf("batch header: %w", ErrMalformed)
 	}
 	version, compression := data[len(magic)], data[len(magic)+1]
 	if version > Version {
-		return nil, fmt.Errorf("batch version %d: %w", version, ErrVersion)
+		return 0, nil, fmt.Errorf("batch version %d: %w", version, ErrVersion)
 	}
 	size, n := binary.Uvarint(data[len(magic)+2:])
 	if version == 0 || n <= 0 || size > MaxBody {
-		return nil, fmt.Errorf("batch header: %w", ErrMalformed)
+		return 0, nil, fmt.Errorf("batch header: %w", ErrMalformed)
 	}
 	rest := data[len(magic)+2+n:]
 	switch compression {
 	case compressNone:
 		if uint64(len(rest)) != size {
-			return nil, fmt.Errorf("batch length: %w", ErrMalformed)
+			return 0, nil, fmt.Errorf("batch length: %w", ErrMalformed)
 		}
-		return rest, nil
+		return version, rest, nil
 	case compressS2:
 		if got, err := s2.DecodedLen(rest); err != nil || uint64(got) != size {
-			return nil, fmt.Errorf("batch length: %w", ErrMalformed)
+			return 0, nil, fmt.Errorf("batch length: %w", ErrMalformed)
 		}
 		body, err := s2.Decode(d.body[:cap(d.body)], rest)
 		if err != nil {
-			return nil, fmt.Errorf("decompress batch: %w", ErrMalformed)
+			return 0, nil, fmt.Errorf("decompress batch: %w", ErrMalformed)
 		}
 		d.body = body
-		return body, nil
+		return version, body, nil
 	}
-	return nil, fmt.Errorf("batch compression %d: %w", compression, ErrVersion)
+	return 0, nil, fmt.Errorf("batch compression %d: %w", compression, ErrVersion)
 }
 
-func (d *Decoder) decode(r *reader, out *flow.Batch) error {
+func (d *Decoder) decode(r *reader, version byte, out *flow.Batch) error {
 	flows, lost := r.count(MaxFlows), r.count(MaxLost)
-	d.tables(r)
+	d.tables(r, version)
 	c := columns{d: d}
-	for i := range c.cols {
+	known := numColumns
+	if version == versionPlain {
+		known = numPlainColumns
+		c.absent[colPolicy] = true
+	}
+	for i := range known {
 		c.cols[i] = r.bytes(r.uvarint())
 		c.absent[i] = len(c.cols[i]) == 0
 	}
@@ -132,7 +139,7 @@ func (d *Decoder) decode(r *reader, out *flow.Batch) error {
 }
 
 // tables reads the dictionary of the batch.
-func (d *Decoder) tables(r *reader) {
+func (d *Decoder) tables(r *reader, version byte) {
 	b := &d.batch
 	b.addrs = append(b.addrs[:0], flow.Addr{})
 	for range r.count(len(r.buf)) {
@@ -167,6 +174,10 @@ func (d *Decoder) tables(r *reader) {
 			d.strings.put(s, s)
 		}
 		b.strings = append(b.strings, s)
+	}
+	b.decisions = append(b.decisions[:0], nil)
+	if version > versionPlain {
+		b.decisions = entries(r, b.decisions, &d.decisions, parseDecision)
 	}
 }
 
@@ -238,4 +249,19 @@ func parseProcess(s string) (*flow.Process, bool) {
 	r := stringReader{s: s}
 	p := &flow.Process{PID: uint32(r.limited(1<<32 - 1)), Comm: r.string()}
 	return p, r.done()
+}
+
+// minRef is the least number of bytes of an encoded reference to a policy.
+const minRef = 3
+
+func parseDecision(s string) (*flow.Decision, bool) {
+	r := stringReader{s: s}
+	d := &flow.Decision{Match: flow.PolicyMatch(r.byte()), Rule: int(unzigzag(r.uvarint())), Text: r.string()}
+	if n := r.limited(uint64(len(r.s) / minRef)); n > 0 {
+		d.Policies = make([]flow.PolicyRef, n)
+		for i := range d.Policies {
+			d.Policies[i] = flow.PolicyRef{Kind: r.string(), Namespace: r.string(), Name: r.string()}
+		}
+	}
+	return d, r.done()
 }

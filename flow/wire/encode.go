@@ -19,6 +19,7 @@ type Encoder struct {
 	nodes     table[*flow.Node]
 	drops     table[*flow.Drop]
 	processes table[*flow.Process]
+	decisions table[*flow.Decision]
 	strings   table[string]
 
 	body     []byte
@@ -85,9 +86,12 @@ func (e *Encoder) Encode(dst []byte, b *flow.Batch) ([]byte, error) {
 
 	body := binary.AppendUvarint(e.body[:0], uint64(len(b.Flows)))
 	body = binary.AppendUvarint(body, uint64(len(b.Lost)))
-	body = e.tables(body)
-	for i := range e.cols {
-		col := e.cols[i]
+	version, columns := byte(versionPlain), e.cols[:numPlainColumns]
+	if len(e.decisions.values) > 0 {
+		version, columns = Version, e.cols[:]
+	}
+	body = e.tables(body, version)
+	for i, col := range columns {
 		if column(i) != colKind && allZero(col) {
 			col = nil
 		}
@@ -99,12 +103,12 @@ func (e *Encoder) Encode(dst []byte, b *flow.Batch) ([]byte, error) {
 	if len(body) > MaxBody {
 		return dst, fmt.Errorf("%d bytes: %w", len(body), ErrTooLarge)
 	}
-	return e.seal(dst, body), nil
+	return e.seal(dst, body, version), nil
 }
 
-func (e *Encoder) seal(dst, body []byte) []byte {
+func (e *Encoder) seal(dst, body []byte, version byte) []byte {
 	dst = append(dst, magic...)
-	dst = append(dst, Version)
+	dst = append(dst, version)
 	if !e.compress {
 		dst = append(dst, compressNone)
 		dst = binary.AppendUvarint(dst, uint64(len(body)))
@@ -126,6 +130,7 @@ func (e *Encoder) reset() {
 	e.nodes.reset()
 	e.drops.reset()
 	e.processes.reset()
+	e.decisions.reset()
 	e.strings.reset()
 	e.time, e.seq, e.ports = 0, 0, 0
 }
@@ -196,6 +201,7 @@ func (e *Encoder) names(fs []flow.Flow) {
 	e.uints(colNode, fs, func(f *flow.Flow) uint64 { return e.nodes.id(f.Node) })
 	e.uints(colDrop, fs, func(f *flow.Flow) uint64 { return e.drops.id(f.Drop) })
 	e.uints(colProcess, fs, func(f *flow.Flow) uint64 { return e.processes.id(f.Process) })
+	e.uints(colPolicy, fs, func(f *flow.Flow) uint64 { return e.decisions.id(f.Policy) })
 	e.uints(colSrcAddr, fs, func(f *flow.Flow) uint64 { return e.addrs.id(f.SrcAddr) })
 	e.uints(colDstAddr, fs, func(f *flow.Flow) uint64 { return e.addrs.id(f.DstAddr) })
 }
@@ -278,82 +284,6 @@ func (e *Encoder) lost(dst []byte, l *flow.Lost) []byte {
 	dst = binary.AppendUvarint(dst, e.strings.id(l.Stage))
 	dst = binary.AppendUvarint(dst, e.strings.id(l.Reason))
 	return binary.AppendUvarint(dst, l.Count)
-}
-
-// tables appends the dictionary. An IPv4 address takes 5 bytes, an IPv6 address 17.
-func (e *Encoder) tables(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(e.addrs.values)))
-	for i := range e.addrs.values {
-		if a := &e.addrs.values[i]; a.Is4() {
-			dst = append(append(dst, 4), a[12:]...)
-		} else {
-			dst = append(append(dst, 16), a[:]...)
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.endpoints.values)))
-	for _, v := range e.endpoints.values {
-		dst = entry(dst, v, appendEndpoint)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.nodes.values)))
-	for _, v := range e.nodes.values {
-		dst = entry(dst, v, appendNode)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.drops.values)))
-	for _, v := range e.drops.values {
-		dst = entry(dst, v, appendDrop)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.processes.values)))
-	for _, v := range e.processes.values {
-		dst = entry(dst, v, appendProcess)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.strings.values)))
-	for _, v := range e.strings.values {
-		dst = appendString(dst, v)
-	}
-	return dst
-}
-
-// entry appends v with its length before it: the decoder looks the bytes up as a whole. The length is held in four bytes,
-// because it is known only behind the entry.
-func entry[T any](dst []byte, v T, put func([]byte, T) []byte) []byte {
-	at := len(dst)
-	dst = put(append(dst, 0, 0, 0, 0), v)
-	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
-	return dst
-}
-
-func appendEndpoint(dst []byte, p *flow.Endpoint) []byte {
-	dst = append(dst, byte(p.Kind))
-	dst = binary.AppendUvarint(dst, uint64(p.Identity))
-	for _, s := range [...]string{p.Namespace, p.Pod, p.Workload, p.WorkloadKind, p.Name, p.NodeName, p.Cluster} {
-		dst = appendString(dst, s)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(p.Labels)))
-	for _, s := range p.Labels {
-		dst = appendString(dst, s)
-	}
-	return dst
-}
-
-func appendNode(dst []byte, n *flow.Node) []byte {
-	dst = appendString(dst, n.Name)
-	dst = appendString(dst, n.Cluster)
-	return binary.AppendUvarint(dst, n.Boot)
-}
-
-func appendDrop(dst []byte, d *flow.Drop) []byte {
-	dst = appendString(dst, d.Reason)
-	dst = appendString(dst, d.Symbol)
-	return binary.AppendUvarint(dst, uint64(d.Code))
-}
-
-func appendProcess(dst []byte, p *flow.Process) []byte {
-	return appendString(binary.AppendUvarint(dst, uint64(p.PID)), p.Comm)
-}
-
-func appendString(dst []byte, s string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s)))
-	return append(dst, s...)
 }
 
 func bit(set bool, b byte) byte {

@@ -3,18 +3,21 @@
 //
 // # Batch
 //
-// A batch stands alone: it carries its own dictionary of addresses, endpoints, nodes, drops and strings, so that a resend
+// A batch stands alone: it carries its own dictionary of addresses, endpoints, nodes, drops, decisions and strings, so that a resend
 // after a reconnect needs no state that the other side may have lost. Repetition across batches costs little, because a
 // batch holds thousands of flows; docs/adr/0001-wire-format.md has the figures. Layout:
 //
 //	"PLX"  version  compression  uvarint(length of the body before compression)  body
 //
 //	body:    uvarint(flows) uvarint(lost) tables columns lost-records
-//	tables:  addresses, endpoints, nodes, drops, processes, strings; each uvarint(count) and its entries
-//	columns: numColumns of them in the order of the column constants, each uvarint(length) and its bytes
+//	tables:  addresses, endpoints, nodes, drops, processes, strings, decisions; each uvarint(count) and its entries
+//	columns: in the order of the column constants, each uvarint(length) and its bytes
 //
 // An empty column stands for zeros; that of the kinds is never left out. Ids into a table start at 1; 0 is nil or the empty
 // string. Times and sequence numbers are differences to the flow before.
+//
+// Version 1 has no decisions: neither their table nor their column. A batch without any is still written so, and a relay
+// that knows no more than version 1 reads it.
 //
 // A decoder refuses what it doesn't know and everything that is larger than the limits below. It allocates in proportion to the
 // body that it has read, at worst 16 bytes for each (empty labels): no message takes more than 64 MiB.
@@ -23,7 +26,10 @@ package wire
 import "errors"
 
 // Version of the batch format. A relay reads every version up to its own; a change of layout makes a new one.
-const Version = 1
+const Version = 2
+
+// versionPlain is that of a batch without decisions.
+const versionPlain = 1
 
 // Limits of one batch. Encode returns ErrTooLarge beyond them, Decode ErrMalformed.
 const (
@@ -98,6 +104,9 @@ const (
 	colL7MinTTL      // uvarint
 	colL7Flags       // byte: flagAnswered, flagError
 
+	numPlainColumns // of versionPlain; those of L7 end here
+
+	colPolicy column = iota - 1 // decision id
 	numColumns
 )
 

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -41,7 +43,7 @@ func randomize(r *rand.Rand, v reflect.Value, orNil int) {
 		v.SetString(strings.Repeat(string(rune('a'+r.IntN(26))), 1+r.IntN(40)))
 	case reflect.Bool:
 		v.SetBool(orNil == 0 || r.IntN(2) == 0)
-	case reflect.Int64:
+	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(1+r.Uint64()>>r.IntN(63)) * int64(1-2*r.IntN(2)))
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(max(1, r.Uint64()>>r.IntN(64)&(1<<v.Type().Bits()-1)))
@@ -106,6 +108,48 @@ func TestRoundTripCarriesEveryField(t *testing.T) {
 	}
 }
 
+// What a flow without a policy's decision costs, and who can read it, does not change with version 2.
+func TestBatchWithoutDecisionsIsVersion1(t *testing.T) {
+	golden, err := os.ReadFile("testdata/v1.plx") // written by the last program that knew no other
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := traffic(12, true)
+	want.Lost = append(want.Lost, flow.Lost{Node: want.Flows[0].Node, Time: 5, Stage: flow.StageKernelRing, Reason: "full", Count: 7})
+	e := NewEncoder()
+	e.compress = false
+	if data, err := e.Encode(nil, want); err != nil || !bytes.Equal(data, golden) {
+		t.Errorf("%d bytes (%v) differ from version 1", len(data), err)
+	}
+	got := &flow.Batch{}
+	if err := NewDecoder().Decode(golden, got); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, want, got)
+}
+
+func TestDecisions(t *testing.T) {
+	denied := &flow.Decision{Rule: -1, Text: "ingress default deny", Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: "a"}, {Name: "b"}}}
+	want := &flow.Batch{Flows: []flow.Flow{{Policy: denied}, {}, {Policy: &flow.Decision{}}, {Policy: denied}, {Policy: &flow.Decision{Match: 6, Rule: 1 << 40}}}}
+	data := encode(t, want)
+	if data[len(magic)] != Version {
+		t.Errorf("version %d", data[len(magic)])
+	}
+	got := &flow.Batch{}
+	if err := NewDecoder().Decode(data, got); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, want, got)
+	if got.Flows[0].Policy != got.Flows[3].Policy {
+		t.Error("one decision became two")
+	}
+	old := append([]byte(nil), data...)
+	old[len(magic)] = versionPlain
+	if err := NewDecoder().Decode(old, got); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a batch that lies about its version: %v", err)
+	}
+}
+
 // Columns that are left out for being zero, and flows that follow each other without a reset in between.
 func TestRoundTripOfZeros(t *testing.T) {
 	want := &flow.Batch{Flows: make([]flow.Flow, 300)}
@@ -146,8 +190,8 @@ func TestEqualNamesAreSharedAcrossBatches(t *testing.T) {
 		}
 	}
 	a, b := &got.Flows[0], &got.Flows[1]
-	if a.Src != b.Src || a.Dst != b.Dst || a.Node != b.Node || a.Drop != b.Drop {
-		t.Error("equal endpoints, nodes and drops of two batches are not the same value")
+	if a.Src != b.Src || a.Dst != b.Dst || a.Node != b.Node || a.Drop != b.Drop || a.Policy != b.Policy {
+		t.Error("equal endpoints, nodes, drops and decisions of two batches are not the same value")
 	}
 }
 
@@ -215,6 +259,12 @@ func FuzzDecode(f *testing.F) {
 			f.Add(data)
 		}
 	}
+	golden, err := os.ReadFile("testdata/v1.plx")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(golden)
+	f.Add(encode(f, decided(200)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var got flow.Batch
 		if NewDecoder().Decode(data, &got) != nil {
