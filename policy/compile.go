@@ -18,6 +18,10 @@ type Input struct {
 	Inventory Inventory // of the whole cluster
 	Node      string    // whose pods are bound; its own addresses are the host of FromOwnNode
 	Options   Options
+
+	// Apart are policies that decide nothing, but whose labels and ports keep identities apart as those of Policies do.
+	// It is for the way from one input to another: see Path.
+	Apart []Policy
 }
 
 // compiler holds what all tables of one Compiled share.
@@ -42,7 +46,7 @@ func Compile(in Input) *Compiled {
 		matched: make(map[string][]*group), tables: make(map[uint64]bool), out: newCompiled(),
 	}
 	c.out.SkipPods = in.Options.BlocksSkipPods
-	c.groups, c.of = groups(c.index.pods, watch(in.Policies))
+	c.groups, c.of = groups(c.index.pods, watch(in.Policies, in.Apart))
 	c.number()
 	c.peers()
 	for _, pod := range c.index.pods {
@@ -70,10 +74,15 @@ func newCompiled() *Compiled {
 // number gives each rule its number: a hash of its place and content, so that a record keeps its meaning when other
 // rules come and go.
 func (c *compiler) number() {
-	for id, text := range map[uint32]string{
-		RuleNone: NotPod.String(), RuleItself: ToItself.String(), RuleUnisolated: NotIsolated.String(), RuleOwnNode: FromOwnNode.String(),
+	for _, x := range [...]struct {
+		id     uint32
+		reason Reason
+		match  flow.PolicyMatch
+	}{
+		{RuleNone, NotPod, flow.PolicyMatchAll}, {RuleItself, ToItself, flow.PolicyMatchL3Only},
+		{RuleUnisolated, NotIsolated, flow.PolicyMatchAll}, {RuleOwnNode, FromOwnNode, flow.PolicyMatchL3Only},
 	} {
-		c.out.Rules[id] = RuleInfo{ID: id, Allows: true, Index: -1, Text: text}
+		c.out.Rules[x.id] = RuleInfo{ID: x.id, Allows: true, Match: x.match, Index: -1, Text: x.reason.String()}
 	}
 	for i := range c.Policies {
 		p := &c.Policies[i]
@@ -82,7 +91,7 @@ func (c *compiler) number() {
 				rule := &p.Sections[d].Rules[r]
 				ref := RuleRef{p.Ref, d, r}
 				c.rules[rule] = c.rule(rule.canonical(), RuleInfo{
-					Allows: true, Direction: d, Index: r, Policies: []Ref{p.Ref}, Text: ref.String() + ": " + rule.Text(d),
+					Allows: true, Direction: d, Match: rule.Match(), Index: r, Policies: []Ref{p.Ref}, Text: ref.String() + ": " + rule.Text(d),
 				})
 			}
 		}

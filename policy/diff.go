@@ -14,7 +14,8 @@ import (
 // A write that fails (a full map) is taken back by the writes of Diff(to, from): they need no room, since all of from is
 // still there, and a key that they drop may be missing.
 //
-// An address that gets another identity in the same change as the rules may be denied until both are there.
+// An address that gets another identity in the same change as the rules may be denied until both are there: go by Path,
+// so that this happens only where a pod's own labels, its namespace's or its ports changed together with the rules.
 type Changes struct {
 	Entries   []EntryValue
 	CIDRs     []PrefixValue
@@ -25,6 +26,20 @@ type Changes struct {
 	DropPeers     []flow.Addr
 	DropCIDRs     []Prefix
 	DropEntries   []Entry
+}
+
+// Path returns the inputs to compile and write one after another on the way from one input, which is in force, to another;
+// the last is to. It is to alone but where a policy begins or ceases to name a label or port that tells identities apart:
+// that renumbers pods, and the old tables do not know the new numbers. The way then leads over the identities of both, under
+// which first the old and then the new policies hold, so that no step changes numbers and rules together.
+func Path(from, to Input) []Input {
+	if watch(from.Policies, from.Apart).equal(watch(to.Policies, to.Apart)) {
+		return []Input{to}
+	}
+	both := slices.Concat(from.Policies, from.Apart, to.Policies, to.Apart)
+	old, fresh := to, to
+	old.Policies, old.Apart, fresh.Apart = from.Policies, both, both
+	return []Input{old, fresh, to}
 }
 
 // EntryValue is a key of Compiled.Entries with its value; the others alike.

@@ -23,7 +23,8 @@ type watched struct {
 	ports  map[string]bool // names of ports in egress rules: their number is the peer's
 }
 
-func watch(policies []Policy) watched {
+func watch(lists ...[]Policy) watched {
+	policies := slices.Concat(lists...)
 	w := watched{ports: make(map[string]bool)}
 	note := func(s *Selector) {
 		for i := range s.Terms {
@@ -51,6 +52,10 @@ func watch(policies []Policy) watched {
 	}
 	slices.Sort(w.labels)
 	return w
+}
+
+func (w watched) equal(o watched) bool {
+	return slices.Equal(w.labels, o.labels) && maps.Equal(w.ports, o.ports)
 }
 
 // groups puts the pods with addresses of their own together, sorted by key. The number of a group is that of

@@ -74,6 +74,24 @@ type Rule struct {
 	Ports []Port // empty: all traffic. API: "this rule matches all ports (traffic not restricted by port)"
 }
 
+// Match says what r looks at.
+func (r *Rule) Match() flow.PolicyMatch {
+	protocols := !slices.ContainsFunc(r.Ports, func(p Port) bool { return !p.any() })
+	switch {
+	case len(r.Ports) == 0 && len(r.Peers) == 0:
+		return flow.PolicyMatchAll
+	case len(r.Ports) == 0:
+		return flow.PolicyMatchL3Only
+	case len(r.Peers) == 0 && protocols:
+		return flow.PolicyMatchL4Proto
+	case len(r.Peers) == 0:
+		return flow.PolicyMatchL4Only
+	case protocols:
+		return flow.PolicyMatchL3Proto
+	}
+	return flow.PolicyMatchL3L4
+}
+
 // Peer is either a Block or pods.
 type Peer struct {
 	Namespaces *Selector // nil: the policy's own namespace

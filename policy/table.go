@@ -76,9 +76,15 @@ type RuleInfo struct {
 	ID        uint32
 	Allows    bool
 	Direction Direction
-	Index     int    // of the rule in its policy's section; -1 for what is no rule of a policy
-	Policies  []Ref  // the rule's policy; of a denial all that isolate the endpoint
-	Text      string // one line for a person
+	Match     flow.PolicyMatch // what a rule looks at; PolicyMatchNone of a denial
+	Index     int              // of the rule in its policy's section; -1 for what is no rule of a policy
+	Policies  []Ref            // the rule's policy; of a denial all that isolate the endpoint
+	Text      string           // one line for a person
+}
+
+// Decision returns r as flows carry it.
+func (r RuleInfo) Decision() *flow.Decision {
+	return &flow.Decision{Match: r.Match, Rule: r.Index, Policies: r.Policies, Text: r.Text}
 }
 
 // Verdict is the answer of the datapath.
