@@ -3,10 +3,9 @@ package collector
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
-	"syscall"
 
+	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 )
@@ -72,11 +71,7 @@ func (l *locals) apply() error {
 	if !l.confined {
 		return nil
 	}
-	own := l.netns
-	if own == "" {
-		own = "/proc/self/ns/net"
-	}
-	ino, err := netnsInode(own)
+	ino, err := netns.Inode(l.netns)
 	if err != nil {
 		return err
 	}
@@ -85,7 +80,7 @@ func (l *locals) apply() error {
 		if p.NetNS == "" {
 			continue
 		}
-		if ino, err := netnsInode(p.NetNS); err == nil { // else the pod is just going or coming: the next update says so
+		if ino, err := netns.Inode(p.NetNS); err == nil { // else the pod is just going or coming: the next update says so
 			scope = append(scope, ino)
 		}
 	}
@@ -93,19 +88,6 @@ func (l *locals) apply() error {
 		return fmt.Errorf("tell the datapath of network namespaces: %w", err)
 	}
 	return nil
-}
-
-// netnsInode is the number by which the kernel names the network namespace at path.
-func netnsInode(path string) (uint32, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, fmt.Errorf("network namespace %s: %w", path, err)
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, fmt.Errorf("network namespace %s: no inode", path)
-	}
-	return uint32(st.Ino), nil
 }
 
 // tap lets another reader see the updates of a source.

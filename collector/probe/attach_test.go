@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/flow"
 )
 
@@ -173,7 +174,7 @@ func TestAnotherProgramBeforeOurs(t *testing.T) {
 
 func TestWithoutPrivileges(t *testing.T) {
 	requireRoot(t)
-	err := onThread(func() error { // capabilities are the thread's, which ends
+	err := netns.OnThread(func() error { // capabilities are the thread's, which ends
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			t.Error(err)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/parallax-flow/parallax/bpf"
+	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/flow"
 )
 
@@ -27,7 +28,7 @@ type datapath struct {
 func (p *Probe) load() (*datapath, error) {
 	d := &datapath{}
 	var err error
-	if d.netns, err = netnsInode(p.cfg.NetNS); err != nil {
+	if d.netns, err = netns.Inode(p.cfg.NetNS); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()

@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/parallax-flow/parallax/collector/netns"
 )
 
 // interfaces keeps the programs attached to every interface of one network namespace that has a role, as interfaces
@@ -37,12 +39,12 @@ type observed struct {
 // run attaches, calls ready once and follows changes until ctx ends. It leaves nothing attached. It must run in the
 // namespace.
 func (s *interfaces) run(ctx context.Context, ready func()) error {
-	w, err := newWatcher()
+	w, err := netns.NewWatcher()
 	if err != nil {
 		return err
 	}
-	defer w.close()
-	defer context.AfterFunc(ctx, w.close)()
+	defer w.Close()
+	defer context.AfterFunc(ctx, w.Close)()
 	if s.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
@@ -62,7 +64,7 @@ func (s *interfaces) run(ctx context.Context, ready func()) error {
 		if !sleep(ctx, 9*time.Since(began)) {
 			return nil
 		}
-		if err := w.wait(); ctx.Err() != nil {
+		if err := w.Wait(); ctx.Err() != nil {
 			return nil // which closed the watcher
 		} else if err != nil {
 			return fmt.Errorf("watch interfaces: %w", err)

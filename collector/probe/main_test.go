@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+	vnetns "github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
 	"github.com/parallax-flow/parallax/collector/decode"
 	"github.com/parallax-flow/parallax/collector/l7"
+	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/flow"
 )
 
@@ -49,15 +50,15 @@ func newHost(t testing.TB) *host {
 	requireRoot(t)
 	name := fmt.Sprintf("plxt-probe-%d-%d", os.Getpid(), hosts.Add(1))
 	h := &host{t: t, name: name, path: "/run/netns/" + name}
-	must(t, onThread(func() error {
-		ns, err := netns.NewNamed(name)
+	must(t, netns.OnThread(func() error {
+		ns, err := vnetns.NewNamed(name)
 		if err != nil {
 			return err
 		}
 		return ns.Close()
 	}))
 	t.Cleanup(func() {
-		if err := netns.DeleteNamed(name); err != nil {
+		if err := vnetns.DeleteNamed(name); err != nil {
 			t.Errorf("delete %s: %v", name, err)
 		}
 	})
@@ -81,12 +82,12 @@ func must(t testing.TB, err error) {
 // do runs f in the namespace. Sockets made there stay there.
 func (h *host) do(f func() error) {
 	h.t.Helper()
-	must(h.t, inNetNS(h.path, f))
+	must(h.t, netns.Do(h.path, f))
 }
 
 func (h *host) inode() uint32 {
 	h.t.Helper()
-	inode, err := netnsInode(h.path)
+	inode, err := netns.Inode(h.path)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func join(node, pod *host, name string, n byte) (nodeIP, podIP netip.Addr) {
 	node.t.Helper()
 	nodeIP, podIP = netip.AddrFrom4([4]byte{10, 99, n, 1}), netip.AddrFrom4([4]byte{10, 99, n, 2})
 	node.do(func() error {
-		ns, err := netns.GetFromPath(pod.path)
+		ns, err := vnetns.GetFromPath(pod.path)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/flow"
 )
 
@@ -85,7 +86,7 @@ func (p *Probe) Run(ctx context.Context, record func([]byte), flush func()) erro
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() {
-		err := inNetNS(p.cfg.NetNS, func() error { return ifs.run(ctx, func() { close(p.ready) }) })
+		err := netns.Do(p.cfg.NetNS, func() error { return ifs.run(ctx, func() { close(p.ready) }) })
 		r.interrupt() // before the send: behind it the ring may be closed
 		stopped <- err
 	}()

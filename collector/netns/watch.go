@@ -1,4 +1,4 @@
-package probe
+package netns
 
 import (
 	"errors"
@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells that links or routes of a network namespace have changed, not what: the reader lists them anew, so that
+// Watcher tells that links or routes of a network namespace have changed, not what: the reader lists them anew, so that
 // lost messages (ENOBUFS) and messages out of order cannot leave it with a wrong picture.
-type watcher struct {
+type Watcher struct {
 	file *os.File
 	buf  []byte
 }
 
-// newWatcher watches the network namespace of the calling thread.
-func newWatcher() (*watcher, error) {
+// NewWatcher watches the network namespace of the calling thread.
+func NewWatcher() (*Watcher, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("watch interfaces: %w", err)
@@ -26,12 +26,12 @@ func newWatcher() (*watcher, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("watch interfaces: %w", err)
 	}
-	return &watcher{file: os.NewFile(uintptr(fd), "rtnetlink"), buf: make([]byte, 1<<16)}, nil
+	return &Watcher{file: os.NewFile(uintptr(fd), "rtnetlink"), buf: make([]byte, 1<<16)}, nil
 }
 
-// wait returns when something changed since the last call, and takes all messages that are there. After close it
+// Wait returns when something changed since the last call, and takes all messages that are there. After Close it
 // returns an error.
-func (w *watcher) wait() error {
+func (w *Watcher) Wait() error {
 	if err := w.read(); err != nil {
 		return err
 	}
@@ -48,12 +48,12 @@ func (w *watcher) wait() error {
 	})
 }
 
-func (w *watcher) read() error {
+func (w *Watcher) read() error {
 	if _, err := w.file.Read(w.buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
 		return err
 	}
 	return nil
 }
 
-// close ends a wait. It may be called from any goroutine, and twice.
-func (w *watcher) close() { _ = w.file.Close() }
+// Close ends a Wait. It may be called from any goroutine, and twice.
+func (w *Watcher) Close() { _ = w.file.Close() }

@@ -1,4 +1,5 @@
-package probe
+// Package netns enters network namespaces and watches their links and routes.
+package netns
 
 import (
 	"errors"
@@ -9,34 +10,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNetNS runs f in the network namespace at path, "" being that of the process. What f opens stays there. f runs on a
+// Do runs f in the network namespace at path, "" being that of the process. What f opens stays there. f runs on a
 // thread that ends behind it, so that no other goroutine ever finds itself in the namespace.
-func inNetNS(path string, f func() error) error {
+func Do(path string, f func() error) error {
 	if path == "" {
 		return f()
 	}
 	ns, err := os.Open(path)
 	if err != nil {
-		return netnsError(path, err)
+		return pathError(path, err)
 	}
 	defer ns.Close()
-	return onThread(func() error {
+	return OnThread(func() error {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return netnsError(path, err)
+			return pathError(path, err)
 		}
 		return f()
 	})
 }
 
-// onThread runs f on a thread that ends behind it. That is never the process's first thread: the first one cannot end,
+// OnThread runs f on a thread that ends behind it. That is never the process's first thread: the first one cannot end,
 // and its namespace is what /proc/self and /proc/PID show of the whole process.
-func onThread(f func() error) error {
+func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			done <- onThread(f) // this goroutine holds the first thread meanwhile
+			done <- OnThread(f) // this goroutine holds the first thread meanwhile
 			return
 		}
 		done <- f()
@@ -44,26 +45,26 @@ func onThread(f func() error) error {
 	return <-done
 }
 
-// netnsInode is the number by which the kernel tells network namespaces apart.
-func netnsInode(path string) (uint32, error) {
+// Inode is the number by which the kernel tells network namespaces apart.
+func Inode(path string) (uint32, error) {
 	if path == "" {
 		path = "/proc/thread-self/ns/net"
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
-		return 0, netnsError(path, err)
+		return 0, pathError(path, err)
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return 0, netnsError(path, unix.EINVAL)
+		return 0, pathError(path, unix.EINVAL)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return 0, netnsError(path, err)
+		return 0, pathError(path, err)
 	}
 	return uint32(st.Ino), nil
 }
 
-func netnsError(path string, err error) error {
+func pathError(path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("network namespace %s does not exist: list them with ip netns", path)
