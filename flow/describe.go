@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// Describe says in words what happened in f, without its endpoints and verdict: "GET /cart/7 -> 200",
-// "A redis.data.svc -> 10.1.2.3", "NO_SOCKET in tcp_v4_rcv", "TCP SYN".
+// Describe says in words what happened in f, without its endpoints: "GET /cart/7 -> 200", "A redis.data.svc -> 10.1.2.3",
+// "NO_SOCKET in tcp_v4_rcv", "POLICY_DENIED by NetworkPolicy data/default-deny", "denied: ingress default deny because of
+// NetworkPolicy data/default-deny", "TCP SYN".
 func Describe(f *Flow) string {
 	switch {
 	case f.L7 != nil:
 		return describeL7(f.L7)
+	case f.Kind == KindVerdict:
+		return describeDecision(f.Verdict, f.Policy)
 	case f.Drop != nil:
-		s := f.Drop.Reason
-		if f.Drop.Symbol != "" {
-			s += " in " + f.Drop.Symbol
-		}
-		return s
+		return describeDrop(f.Drop, f.Policy)
 	}
 	switch f.Proto {
 	case ProtoTCP:
@@ -34,6 +33,52 @@ func Describe(f *Flow) string {
 		return f.Proto.String() + " ended after " + Duration(f.Time-f.Start)
 	}
 	return f.Proto.String() + " active"
+}
+
+func describeDrop(d *Drop, because *Decision) string {
+	switch {
+	case because != nil && len(because.Policies) > 0:
+		return d.Reason + " by " + policyNames(because.Policies)
+	case d.Symbol != "":
+		return d.Reason + " in " + d.Symbol
+	}
+	return d.Reason
+}
+
+// describeDecision gives the words of who decided, or for want of them names the policies.
+func describeDecision(v Verdict, d *Decision) string {
+	word := v.String()
+	switch v {
+	case VerdictForwarded, VerdictRedirected:
+		word = "allowed"
+	case VerdictDropped, VerdictError:
+		word = "denied"
+	case VerdictAudit:
+		word = "audit, would be denied"
+	}
+	switch {
+	case d == nil:
+		return word
+	case d.Text != "":
+		return word + ": " + d.Text
+	case len(d.Policies) > 0:
+		return word + " by " + policyNames(d.Policies)
+	}
+	return word
+}
+
+// policyNames is short: "NetworkPolicy shop/a", "NetworkPolicy shop/a and shop/b", "NetworkPolicy shop/a and 2 more".
+func policyNames(refs []PolicyRef) string {
+	s := refs[0].String()
+	switch {
+	case len(refs) == 1:
+		return s
+	case len(refs) > 2:
+		return s + " and " + strconv.Itoa(len(refs)-1) + " more"
+	case refs[1].Kind == refs[0].Kind:
+		return s + " and " + refs[1].Path()
+	}
+	return s + " and " + refs[1].String()
 }
 
 func describeTCP(f *Flow) string {

@@ -9,9 +9,9 @@ const (
 	KindState        // TCP state change: established, first FIN
 	KindUpdate       // interval report of an active connection
 	KindClose        // connection closed, reset or expired; carries what was not yet reported
-	KindDrop         // one packet dropped
+	KindDrop         // packets dropped: Flow.Dropped says how many
 	KindL7           // one application exchange: request and response joined
-	KindVerdict      // policy verdict changed
+	KindVerdict      // policy decided on a connection, or anew and otherwise; no packets
 	kindCount
 )
 

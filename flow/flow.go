@@ -16,7 +16,7 @@ type Flow struct {
 
 	Src, Dst *Endpoint // never nil behind the enrich stage
 	Node     *Node     // where it was observed; never nil behind the decode stage
-	Drop     *Drop     // not nil if and only if Verdict is VerdictDropped
+	Drop     *Drop     // not nil if and only if Verdict is VerdictDropped: of KindDrop, and of a denial that is a KindVerdict
 	L7       *L7       // not nil if and only if Kind is KindL7
 	Policy   *Decision // not nil if policy decided: of KindVerdict, and of a drop by policy
 	Process  *Process  // owner of the local socket, nil if unknown; whose side it is on says ProcessDst

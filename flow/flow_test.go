@@ -41,6 +41,8 @@ func TestDescribe(t *testing.T) {
 	http := func(status uint16, answered bool) *L7 {
 		return &L7{Protocol: L7HTTP, Operation: "GET", Resource: "/cart", Status: status, Answered: answered}
 	}
+	denied := &Drop{Reason: DropPolicyDenied, Code: DropPolicyDeniedCode}
+	refs := []PolicyRef{{"NetworkPolicy", "data", "a"}, {"NetworkPolicy", "data", "b"}, {"ClusterNetworkPolicy", "", "c"}}
 	tests := []struct {
 		want string
 		f    Flow
@@ -50,6 +52,17 @@ func TestDescribe(t *testing.T) {
 		{"A db.svc -> NXDOMAIN", Flow{Kind: KindL7, L7: &L7{Protocol: L7DNS, Operation: "A", Resource: "db.svc", Status: 3, Answered: true}}},
 		{"A db.svc -> 10.0.0.1 and 1 more", Flow{Kind: KindL7, L7: &L7{Protocol: L7DNS, Operation: "A", Resource: "db.svc", Answers: []string{"10.0.0.1", "10.0.0.2"}, Answered: true}}},
 		{"NO_SOCKET in tcp_v4_rcv", Flow{Kind: KindDrop, Drop: &Drop{Reason: "NO_SOCKET", Symbol: "tcp_v4_rcv"}}},
+		{"POLICY_DENIED", Flow{Kind: KindDrop, Drop: denied}},
+		{"POLICY_DENIED by NetworkPolicy data/a", Flow{Kind: KindDrop, Drop: denied, Policy: &Decision{Policies: refs[:1]}}},
+		{"POLICY_DENIED by NetworkPolicy data/a and data/b", Flow{Kind: KindDrop, Drop: denied, Policy: &Decision{Policies: refs[:2]}}},
+		{"POLICY_DENIED by NetworkPolicy data/a and 2 more", Flow{Kind: KindDrop, Drop: denied, Policy: &Decision{Policies: refs}}},
+		{"POLICY_DENIED by NetworkPolicy data/b and ClusterNetworkPolicy c", Flow{Kind: KindDrop, Drop: denied, Policy: &Decision{Policies: refs[1:]}}},
+		{"denied: ingress default deny", Flow{Kind: KindVerdict, Proto: ProtoTCP, Verdict: VerdictDropped, Drop: denied, Policy: &Decision{Text: "ingress default deny", Policies: refs}}},
+		{"allowed: NetworkPolicy data/a ingress[0]", Flow{Kind: KindVerdict, Verdict: VerdictForwarded, Policy: &Decision{Text: "NetworkPolicy data/a ingress[0]"}}},
+		{"audit, would be denied: egress default deny", Flow{Kind: KindVerdict, Verdict: VerdictAudit, Policy: &Decision{Text: "egress default deny"}}},
+		{"denied by NetworkPolicy data/a and 2 more", Flow{Kind: KindVerdict, Verdict: VerdictDropped, Policy: &Decision{Policies: refs}}},
+		{"allowed", Flow{Kind: KindVerdict, Verdict: VerdictForwarded}},
+		{"allowed", Flow{Kind: KindVerdict, Verdict: VerdictRedirected, Policy: &Decision{}}},
 		{"TCP SYN", Flow{Kind: KindNew, Proto: ProtoTCP, TCPFlags: TCPSyn}},
 		{"TCP established in 0.25 ms", Flow{Kind: KindState, Proto: ProtoTCP, TCPFlags: TCPAck, HandshakeRTT: 250}},
 		{"TCP reset after 1.5 s", Flow{Kind: KindClose, Proto: ProtoTCP, TCPFlags: TCPRst, Time: int64(1500 * time.Millisecond)}},

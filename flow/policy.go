@@ -17,7 +17,20 @@ type PolicyRef struct {
 }
 
 // String returns "NetworkPolicy shop/allow-web".
-func (r PolicyRef) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+func (r PolicyRef) String() string {
+	if r.Kind == "" {
+		return r.Path()
+	}
+	return r.Kind + " " + r.Path()
+}
+
+// Path returns "shop/allow-web", the name alone of a policy without a namespace.
+func (r PolicyRef) Path() string {
+	if r.Namespace == "" {
+		return r.Name
+	}
+	return r.Namespace + "/" + r.Name
+}
 
 // PolicyMatch says what a rule looks at. Values and words are those of Cilium (policy_match_type of Hubble's flow,
 // pkg/monitor/api PolicyMatchType).
@@ -37,6 +50,10 @@ const (
 var policyMatchNames = [policyMatchCount]string{"none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"}
 
 func (m PolicyMatch) String() string { return name(policyMatchNames[:], uint8(m)) }
+
+// ByKernel reports whether d says why the kernel dropped a packet: that flow is the packet, its Src the packet's sender. It is
+// false for a denial by policy, which speaks of a connection, and for nil.
+func (d *Drop) ByKernel() bool { return d != nil && d.Reason != DropPolicyDenied }
 
 // Dropped is the number of packets whose drop f reports: 0 if it reports none. A verdict reports none: the drops follow it.
 func (f *Flow) Dropped() uint64 {

@@ -15,7 +15,8 @@ const (
 // RoleOf decides from f alone, so that records of one connection that can't be joined still count once. owned
 // says whether a collector observes that node.
 //
-//   - A drop is a packet's end: primary always.
+//   - A drop is a packet's end: primary always. So is a verdict of policy, which no other observation repeats: the two ends of a
+//     connection decide each for itself.
 //   - Source on an observed node: primary where that node first sees the packet. A pod's packets come from its endpoint; those
 //     of a process or the host itself are first seen where they leave: to the network, an endpoint or the host.
 //   - Else, destination on an observed node: primary where that node sees it last. To the pod's endpoint; for a process or the host, as it
@@ -23,7 +24,7 @@ const (
 //   - Else primary as it comes from the network. Traffic of an endpoint that is not known (yet) may never do
 //     so: then the first observation of those that can be joined stands in.
 func RoleOf(f *Flow, owned func(node string) bool) Role {
-	if f.Kind == KindDrop || f.Verdict == VerdictDropped {
+	if f.Kind == KindDrop || f.Kind == KindVerdict || f.Verdict == VerdictDropped {
 		return RolePrimary
 	}
 	if home(f.Src) && owned(f.Src.NodeName) {

@@ -53,9 +53,14 @@ func TestRoleOf(t *testing.T) {
 		if got := RoleOf(f, owned); got != tc.want {
 			t.Errorf("%+v to %+v at %s of node %s: %d, want %d", tc.src, tc.dst, tc.point, tc.node.Name, got, tc.want)
 		}
-		f.Kind, f.Verdict = KindDrop, VerdictDropped
-		if got := RoleOf(f, owned); got != RolePrimary {
-			t.Errorf("a drop at %s is %d, want primary", tc.point, got)
+		for _, always := range []Flow{
+			{Kind: KindDrop, Verdict: VerdictDropped}, {Kind: KindVerdict, Verdict: VerdictDropped},
+			{Kind: KindVerdict, Verdict: VerdictForwarded}, {Kind: KindVerdict, Verdict: VerdictAudit},
+		} {
+			f.Kind, f.Verdict = always.Kind, always.Verdict
+			if got := RoleOf(f, owned); got != RolePrimary {
+				t.Errorf("a %s (%s) at %s is %d, want primary", f.Kind, f.Verdict, tc.point, got)
+			}
 		}
 	}
 }
