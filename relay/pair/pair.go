@@ -94,7 +94,7 @@ func (p *Pairer) Stats() Stats { return p.stats }
 // Join notes that f arrived.
 func (p *Pairer) Join(f *flow.Flow) Ticket {
 	t := Ticket{role: flow.RoleOf(f, p.owned)}
-	if f.Kind == flow.KindDrop {
+	if f.Kind == flow.KindDrop || f.Kind == flow.KindVerdict { // each its own event: a packet's end, one end's decision
 		return t
 	}
 	c := p.chain(f)

@@ -125,6 +125,9 @@ func TestPairing(t *testing.T) {
 		{"drops stay as they are", []*flow.Flow{
 			seen(100, nodeB, toEP, kind(flow.KindDrop)), seen(101, nodeA, fromEP, kind(flow.KindDrop)),
 		}, []string{"100 b:to-endpoint", "101 a:from-endpoint"}},
+		{"verdicts of both ends stay as they are, and join nothing", []*flow.Flow{
+			seen(100, nodeA, fromEP), seen(100, nodeA, fromEP, kind(flow.KindVerdict)), seen(103, nodeB, toEP), seen(103, nodeB, toEP, kind(flow.KindVerdict)),
+		}, []string{"100 a:from-endpoint [103 b:to-endpoint]", "100 a:from-endpoint", "103 b:to-endpoint"}},
 		{"an unknown endpoint counts where it is seen first", []*flow.Flow{
 			seen(100, nodeA, fromEP, unknown), seen(101, nodeA, toNet, unknown),
 		}, []string{"100 a:from-endpoint [101 a:to-network]"}},
@@ -248,7 +251,7 @@ func TestEveryObservationComesOutOnce(t *testing.T) {
 			f := seen(0, node, points[r.IntN(4)], func(f *flow.Flow) {
 				f.Time = i*ms + r.Int64N(ms)
 				f.SrcPort = uint16(r.IntN(4))
-				f.Kind = flow.Kind(1 + r.IntN(6))
+				f.Kind = flow.Kind(1 + r.IntN(int(flow.KindVerdict)))
 				f.Ifindex = uint32(r.IntN(3))
 				if r.IntN(3) == 0 {
 					unknown(f)

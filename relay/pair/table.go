@@ -23,8 +23,6 @@ func (p *Pairer) keyOf(f *flow.Flow) key {
 		k[5] |= uint64(f.TCPFlags)<<8 | reply(f)
 	case flow.KindNew:
 		k[5] |= reply(f)
-	case flow.KindVerdict:
-		k[5] |= uint64(f.Verdict) << 8
 	}
 	return k
 }

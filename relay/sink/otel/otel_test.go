@@ -132,7 +132,7 @@ func TestRetriesAndAccount(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &endpointServer{answers: tc.answers}
 			e, stop := run(t, Config{Endpoint: s.start(t), Ratio: 1})
-			e.Add([]flow.Flow{get(1), {Kind: flow.KindNew}})
+			e.Add([]flow.Flow{get(1), {Kind: flow.KindNew}, {Kind: flow.KindVerdict, Policy: &flow.Decision{}}, {Kind: flow.KindDrop, Drop: &flow.Drop{}, Policy: &flow.Decision{}}})
 			eventually(t, "the batch is settled", func() bool { return e.Stats().Waiting == 0 })
 			if diff := cmp.Diff(tc.want, stop()); diff != "" || s.attempts != tc.attempts {
 				t.Errorf("%d attempts, want %d; account (-want +got):\n%s", s.attempts, tc.attempts, diff)
