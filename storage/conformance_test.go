@@ -41,18 +41,18 @@ func TestConformance(t *testing.T) {
 		address := serveNative(t, t.TempDir())
 		s := openStore(t, "clickhouse://u:p@"+address+"/flows")
 		write(t, s, flows)
-		compare(t, reference, s, start, some("all", "namespace", "injection", "text", "label"))
+		compare(t, reference, s, start, some("all", "namespace", "injection", "text", "label", "denied"))
 		compare(t, reference, openStore(t, "clickhouse://u:p@"+address+"/flows?compress=false"), start, some("edge"))
 	})
 }
 
 // traffic is 20 minutes of the shop, every ninth flow counted elsewhere.
 func traffic(start int64) []flow.Flow {
-	flows := storagetest.New(7, start, 5).Next(nil, 6_000)
+	flows := storagetest.New(7, start, 5).WithPolicies().Next(nil, 6_000)
 	for i := range flows {
 		f := &flows[i]
 		f.Secondary = i%9 == 8
-		f.Reply = i%5 == 0
+		f.Reply = i%5 == 0 && f.Policy == nil
 		// What a database keeps to the microsecond only.
 		f.Start = f.Time - (f.Time-f.Start)/1000*1000
 		if f.L7 != nil {
@@ -105,6 +105,9 @@ func filters() map[string]filter.Set {
 		"edge":        one(filter.Filter{SrcWorkload: []string{"shop/frontend"}, DstWorkload: []string{"shop/cart"}}),
 		"map edge":    one(filter.Filter{Edge: []string{"shop/cart>data/redis", "shop/frontend>shop/cart"}}),
 		"dropped":     one(filter.Filter{Verdict: []flow.Verdict{flow.VerdictDropped}}),
+		"denied":      one(filter.Filter{DropReason: []string{flow.DropPolicyDenied}}),
+		"audited":     one(filter.Filter{Verdict: []flow.Verdict{flow.VerdictAudit}}),
+		"policy text": one(filter.Filter{Text: []string{"POSTGRES-from"}}),
 		"reason":      one(filter.Filter{DropReason: []string{"skb_drop_reason_no_socket"}}),
 		"protocol":    one(filter.Filter{Protocol: []string{"http", "udp"}}),
 		"failed":      one(filter.Filter{Error: &yes}),

@@ -40,12 +40,15 @@ type decoder struct {
 	resource, traceparent                                                      proto.ColStr
 	kind, direction, point, node, nodeCluster, process, dropReason, dropSymbol *wordReader
 	l7protocol, operation, host, version, userAgent, answers, pathHops         *wordReader
+	policies, policyMatch, policyText                                          *wordReader
+	rule                                                                       proto.ColInt32
 	src, dst                                                                   endpointReader
 
 	strings   map[string]string
 	endpoints map[string]*flow.Endpoint
 	nodes     map[flow.Node]*flow.Node
 	drops     map[flow.Drop]*flow.Drop
+	decisions map[decision]*flow.Decision
 	processes map[flow.Process]*flow.Process
 	scratch   []byte
 }
@@ -63,10 +66,11 @@ func newDecoder() *decoder {
 	d := &decoder{
 		pathLag: proto.NewArray(new(proto.ColInt32)), pathStart: proto.NewArray(new(proto.ColInt32)), pathPackets: proto.NewArray(new(proto.ColInt64)), pathBytes: proto.NewArray(new(proto.ColInt64)),
 		strings: make(map[string]string), endpoints: make(map[string]*flow.Endpoint), nodes: make(map[flow.Node]*flow.Node),
-		drops: make(map[flow.Drop]*flow.Drop), processes: make(map[flow.Process]*flow.Process),
+		drops: make(map[flow.Drop]*flow.Drop), decisions: make(map[decision]*flow.Decision), processes: make(map[flow.Process]*flow.Process),
 	}
 	for _, w := range []**wordReader{&d.kind, &d.direction, &d.point, &d.node, &d.nodeCluster, &d.process, &d.dropReason, &d.dropSymbol,
-		&d.l7protocol, &d.operation, &d.host, &d.version, &d.userAgent, &d.answers, &d.pathHops} {
+		&d.l7protocol, &d.operation, &d.host, &d.version, &d.userAgent, &d.answers, &d.pathHops,
+		&d.policies, &d.policyMatch, &d.policyText} {
 		*w = newWordReader()
 	}
 	add := func(name string, c proto.ColResult) {
@@ -85,6 +89,7 @@ func newDecoder() *decoder {
 		{"proto", &d.protocol}, {"tcp_flags", &d.tcpFlags}, {"icmp_type", &d.icmpType}, {"icmp_code", &d.icmpCode},
 		{"packets", &d.packets}, {"bytes", &d.bytes}, {"reply_packets", &d.rPackets}, {"reply_bytes", &d.rBytes},
 		{"handshake_rtt", &d.rtt}, {"drop_reason", d.dropReason}, {"drop_symbol", d.dropSymbol}, {"drop_code", &d.dropCode},
+		{"policy", d.policies}, {"policy_match", d.policyMatch}, {"policy_rule", &d.rule}, {"policy_text", d.policyText},
 		{"l7_protocol", d.l7protocol}, {"l7_operation", d.operation}, {"l7_resource", &d.resource}, {"l7_host", d.host},
 		{"l7_version", d.version}, {"l7_traceparent", &d.traceparent}, {"l7_user_agent", d.userAgent}, {"l7_answers", d.answers},
 		{"l7_wait", &d.wait}, {"l7_status", &d.status}, {"l7_min_ttl", &d.minTTL}, {"l7_answered", &d.answered}, {"l7_error", &d.failed},
@@ -127,9 +132,10 @@ func (d *decoder) flow(i int) flow.Flow {
 	if p := (flow.Process{PID: d.procPID[i], Comm: d.str(d.process, i)}); p != (flow.Process{}) {
 		f.Process = intern(d.processes, p)
 	}
-	if f.Verdict == flow.VerdictDropped {
-		f.Drop = intern(d.drops, flow.Drop{Reason: d.str(d.dropReason, i), Symbol: d.str(d.dropSymbol, i), Code: d.dropCode[i]})
+	if drop := (flow.Drop{Reason: d.str(d.dropReason, i), Symbol: d.str(d.dropSymbol, i), Code: d.dropCode[i]}); f.Kind == flow.KindDrop || drop != (flow.Drop{}) {
+		f.Drop = intern(d.drops, drop)
 	}
+	f.Policy = d.policy(i)
 	if f.Kind == flow.KindL7 {
 		f.L7 = &flow.L7{
 			Protocol: l7protocols[d.str(d.l7protocol, i)], Operation: d.str(d.operation, i), Resource: d.resource.Row(i),
@@ -140,6 +146,37 @@ func (d *decoder) flow(i int) flow.Flow {
 	}
 	f.Path = d.path(&f, i)
 	return f
+}
+
+// decision is a flow.Decision that can be compared.
+type decision struct {
+	policies, match, text string
+	rule                  int32
+}
+
+func (d *decoder) policy(i int) *flow.Decision {
+	k := decision{policies: d.str(d.policies, i), match: d.str(d.policyMatch, i), text: d.str(d.policyText, i), rule: d.rule[i]}
+	if k.match == "" {
+		return nil
+	}
+	p := d.decisions[k]
+	if p == nil {
+		p = &flow.Decision{Match: policyMatches[k.match], Rule: int(k.rule), Text: k.text}
+		for _, name := range lines(k.policies) {
+			p.Policies = append(p.Policies, policyRef(name))
+		}
+		if len(d.decisions) < maxShared {
+			d.decisions[k] = p
+		}
+	}
+	return p
+}
+
+// policyRef reads what PolicyRef.String gives.
+func policyRef(s string) flow.PolicyRef {
+	kind, rest, _ := strings.Cut(s, " ")
+	namespace, name, _ := strings.Cut(rest, "/")
+	return flow.PolicyRef{Kind: kind, Namespace: namespace, Name: name}
 }
 
 func (d *decoder) path(f *flow.Flow, i int) []flow.Hop {
@@ -285,6 +322,7 @@ var (
 	directions    = byName[flow.Direction]()
 	endpointKinds = byName[flow.EndpointKind]()
 	l7protocols   = byName[flow.L7Protocol]()
+	policyMatches = byName[flow.PolicyMatch]()
 )
 
 func byName[T interface {

@@ -24,6 +24,7 @@ const exactSpan = 15 * time.Minute
 type source struct {
 	table, where                            string
 	records, connections, requests          string
+	drops, decisions, policy                string
 	packets, bytes, replyPackets, replyByte string
 	failed                                  string
 	latency                                 string // aggregate function, with its arguments
@@ -48,6 +49,7 @@ const oriented = `(SELECT flow.* REPLACE (
 
 var raw = source{
 	table: oriented, where: "NOT secondary",
+	drops: "if(kind = 'drop', greatest(packets + reply_packets, 1), 0)", decisions: "kind = 'verdict'", policy: "policy",
 	records: "1", connections: "kind = 'new'", requests: "kind = 'l7'", failed: "l7_error",
 	packets: "packets * (" + rawCounts + ")", bytes: "bytes * (" + rawCounts + ")",
 	replyPackets: "reply_packets * (" + rawCounts + ")", replyByte: "reply_bytes * (" + rawCounts + ")",
@@ -59,6 +61,7 @@ var raw = source{
 
 var edges1m = source{
 	table: "edges_1m", where: all,
+	drops: "drops", decisions: "decisions", policy: "policy",
 	records: "records", connections: "connections", requests: "requests", failed: "failed",
 	packets: "packets", bytes: "bytes", replyPackets: "reply_packets", replyByte: "reply_bytes",
 	latency: "quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(latency)", rttSum: "rtt_sum", rttCount: "rtt_count",
@@ -68,7 +71,7 @@ var edges1m = source{
 
 var ops1m = source{
 	table: "ops_1m", where: all, records: "requests", requests: "requests", failed: "failed",
-	latency: "quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(latency)", dropReason: "''", dropSymbol: "''",
+	latency: "quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(latency)", dropReason: "''", dropSymbol: "''", policy: "''",
 }
 
 // aggregate is a question about sums under way.
@@ -137,7 +140,7 @@ func (a *aggregate) edge(f filter.Filter) string {
 	if len(f.Text) > 0 {
 		conds = append(conds, or(each(f.Text, func(v string) string {
 			p := a.params.str(v)
-			return or(each([]string{"src_group", "src_name", "dst_group", "dst_name", a.dropReason, a.dropSymbol},
+			return or(each([]string{"src_group", "src_name", "dst_group", "dst_name", a.dropReason, a.dropSymbol, a.policy},
 				func(column string) string { return fmt.Sprintf("positionCaseInsensitive(%s, %s) > 0", column, p) }))
 		})))
 	}
@@ -159,14 +162,14 @@ func (s *Store) Edges(ctx context.Context, q query.Edges) ([]query.Edge, error) 
 	a := s.from(edges1m, clip(q.Range), 0, q.Filter)
 	rows := newEdgeRows()
 	sql := fmt.Sprintf(`SELECT CAST(src_group, 'String'), CAST(src_name, 'String'), CAST(dst_group, 'String'), CAST(dst_name, 'String'), CAST(max(src_kind), 'String'), CAST(max(dst_kind), 'String'),
-	%s, %s, toUInt64(sum(%s)), toUInt64(sum(%s)), toUInt64(sumIf(%s, %s)), toUInt64(sumIf(%s, verdict = 'dropped')), toUInt64(sumIf(%s, verdict = 'audit')),
+	%s, %s, toUInt64(sum(%s)), toUInt64(sum(%s)), toUInt64(sumIf(%s, %s)), toUInt64(sum(%s)), toUInt64(sumIf(%s, verdict = 'audit')),
 	sum(%s), sum(%s), sum(%s), sum(%s), %s, sum(%s), toUInt64(sum(%s)),
 	%s, %s,
 	toUnixTimestamp64Nano(min(%s)), toUnixTimestamp64Nano(max(%s))
 FROM %s WHERE %s GROUP BY src_group, src_name, dst_group, dst_name`,
-		a.srcPods, a.dstPods, a.connections, a.requests, a.requests, a.failed, a.records, a.records,
+		a.srcPods, a.dstPods, a.connections, a.requests, a.requests, a.failed, a.drops, a.records,
 		a.bytes, a.replyByte, a.packets, a.replyPackets, a.latency, a.rttSum, a.rttCount,
-		counted(a.dropReason, a.records, "verdict = 'dropped'"), counted("concat(toString(proto), ' ', l7_protocol, ' ', toString(service_port))", a.records, all), a.first, a.last, a.table, a.cond)
+		counted(a.dropReason, a.drops, "verdict = 'dropped'"), counted("concat(toString(proto), ' ', l7_protocol, ' ', toString(service_port))", a.records, all), a.first, a.last, a.table, a.cond)
 	var out []query.Edge
 	err := s.query(ctx, sql, a.params, rows.results, func() error {
 		for i := range rows.first {
@@ -174,8 +177,50 @@ FROM %s WHERE %s GROUP BY src_group, src_name, dst_group, dst_name`,
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	rollup.SortEdges(out)
-	return out, err
+	return out, s.decide(ctx, q, out)
+}
+
+// decide adds what policies decided to edges.
+func (s *Store) decide(ctx context.Context, q query.Edges, edges []query.Edge) error {
+	a := s.from(edges1m, clip(q.Range), 0, q.Filter)
+	sums, err := s.decisions(ctx, &a, "CAST(src_group, 'String'), CAST(src_name, 'String'), CAST(dst_group, 'String'), CAST(dst_name, 'String')",
+		"src_group, src_name, dst_group, dst_name,")
+	for i := range edges {
+		e := &edges[i]
+		if d := sums[[4]string{e.Src.Group, e.Src.Name, e.Dst.Group, e.Dst.Name}]; d != nil {
+			e.Decisions = d.Result()
+		}
+	}
+	return err
+}
+
+// decisions sums what policies decided by four strings: ends names their columns, and group what they are grouped by.
+func (s *Store) decisions(ctx context.Context, a *aggregate, ends, group string) (map[[4]string]*rollup.Decisions, error) {
+	var names [4]proto.ColStr
+	var verdict proto.ColUInt8
+	var key proto.ColStr
+	var connections, packets proto.ColUInt64
+	var last proto.ColInt64
+	columns := proto.Results{{Data: &names[0]}, {Data: &names[1]}, {Data: &names[2]}, {Data: &names[3]}, {Data: &verdict}, {Data: &key},
+		{Data: &connections}, {Data: &packets}, {Data: &last}}
+	sql := fmt.Sprintf(`SELECT %s, toUInt8(verdict), CAST(%[2]s, 'String'), toUInt64(sum(%[3]s)), toUInt64(sum(%[4]s)), toUnixTimestamp64Nano(max(%[5]s))
+FROM %[6]s WHERE %[7]s AND %[2]s != '' GROUP BY %[8]s verdict, %[2]s`, ends, a.policy, a.decisions, a.drops, a.last, a.table, a.cond, group)
+	sums := make(map[[4]string]*rollup.Decisions)
+	err := s.query(ctx, sql, a.params, columns, func() error {
+		for i := range key.Rows() {
+			k := [4]string{names[0].Row(i), names[1].Row(i), names[2].Row(i), names[3].Row(i)}
+			if sums[k] == nil {
+				sums[k] = new(rollup.Decisions)
+			}
+			sums[k].Sum(flow.Verdict(verdict[i]), key.Row(i), connections[i], packets[i], last[i])
+		}
+		return nil
+	})
+	return sums, err
 }
 
 // edgeRows is the columns of the query of Edges.

@@ -8,6 +8,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/query"
 	"github.com/parallax-flow/parallax/storage/rollup"
 )
 
@@ -47,6 +48,8 @@ type encoder struct {
 	nodeBoot                           proto.ColUInt64
 	drops                              *table[*flow.Drop]
 	dropCode                           proto.ColUInt32
+	decisions                          *table[*flow.Decision]
+	rule                               proto.ColInt32
 	scratch                            []byte
 }
 
@@ -110,6 +113,11 @@ func newEncoder() *encoder {
 	add("drop_reason", &e.drops.columns[0])
 	add("drop_symbol", &e.drops.columns[1])
 	add("drop_code", &e.dropCode)
+	e.decisions = newTable[*flow.Decision](3)
+	add("policy", &e.decisions.columns[0])
+	add("policy_match", &e.decisions.columns[1])
+	add("policy_rule", &e.rule)
+	add("policy_text", &e.decisions.columns[2])
 	e.l7protocol = addWords("l7_protocol")
 	e.operation = addWords("l7_operation")
 	add("l7_resource", &e.resource)
@@ -140,6 +148,7 @@ func (e *encoder) encode(flows []flow.Flow) proto.Input {
 	}
 	e.nodes.finish()
 	e.drops.finish()
+	e.decisions.finish()
 	e.src.finish()
 	e.dst.finish()
 	for _, w := range e.words {
@@ -155,6 +164,7 @@ func (e *encoder) reset() {
 	}
 	e.nodes.reset()
 	e.drops.reset()
+	e.decisions.reset()
 	e.src.reset()
 	e.dst.reset()
 }
@@ -212,8 +222,26 @@ func (e *encoder) append(f *flow.Flow) {
 		e.drops.describe(drop.Reason, drop.Symbol)
 	}
 	e.dropCode.Append(drop.Code)
+	e.appendPolicy(f.Policy)
 	e.appendL7(f)
 	e.appendPath(f)
+}
+
+// appendPolicy adds d, or what says that nothing was decided: an empty match.
+func (e *encoder) appendPolicy(d *flow.Decision) {
+	rule := 0
+	if d != nil {
+		rule = d.Rule
+	}
+	e.rule.Append(int32(rule))
+	if !e.decisions.append(d) {
+		return
+	}
+	if d == nil {
+		e.decisions.describe("", "", "")
+		return
+	}
+	e.decisions.describe(query.PolicyKey(d), d.Match.String(), d.Text)
 }
 
 func (e *encoder) appendL7(f *flow.Flow) {

@@ -70,11 +70,17 @@ func TestRoundTrip(t *testing.T) {
 	l7, drop, empty := full(at), full(at+1), flow.Flow{Time: at + 2, Start: at + 2, Src: new(flow.Endpoint), Dst: new(flow.Endpoint), Node: new(flow.Node)}
 	drop.Kind, drop.L7, drop.Verdict, drop.Path = flow.KindDrop, nil, flow.VerdictDropped, nil
 	drop.Drop = &flow.Drop{Reason: "NO_SOCKET", Symbol: "tcp_v4_rcv", Code: 3}
-	want := []flow.Flow{l7, drop, empty}
+	denied, verdict, allowed := drop, drop, full(at+5)
+	denied.Time, denied.Start, denied.Drop = at+3, at+3, &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+	denied.Policy = &flow.Decision{Rule: -1, Text: "ingress default deny because of NetworkPolicy shop/a and NetworkPolicy shop/b",
+		Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: "a"}, {Kind: "NetworkPolicy", Namespace: "shop", Name: "b"}}}
+	verdict.Time, verdict.Start, verdict.Kind, verdict.Drop, verdict.Policy = at+4, at+4, flow.KindVerdict, denied.Drop, denied.Policy
+	allowed.Kind, allowed.L7, allowed.Policy = flow.KindVerdict, nil, &flow.Decision{Match: flow.PolicyMatchL4Proto, Rule: 3, Text: "an exception"}
+	want := []flow.Flow{l7, drop, empty, denied, verdict, allowed}
 	if err := s.Write(t.Context(), want, ""); err != nil {
 		t.Fatal(err)
 	}
-	q := query.Flows{Range: query.Range{From: at, To: at + 3}}
+	q := query.Flows{Range: query.Range{From: at, To: at + 6}}
 	q.Filter.Secondary = true
 	if diff := cmp.Diff(want, collect(t, s, q)); diff != "" {
 		t.Errorf("stored and read back (-want +got):\n%s", diff)

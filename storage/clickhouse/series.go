@@ -31,7 +31,7 @@ func (s *Store) Timeline(ctx context.Context, q query.Timeline) ([]query.Bucket,
 	var start proto.ColInt64
 	var forwarded, failed, dropped proto.ColUInt64
 	sql := fmt.Sprintf(`SELECT %s AS step, toUInt64(sumIf(%[2]s, verdict != 'dropped' AND NOT %[3]s)), toUInt64(sumIf(%[2]s, verdict != 'dropped' AND %[3]s)),
-	toUInt64(sumIf(%[2]s, verdict = 'dropped')) FROM %[4]s WHERE %[5]s GROUP BY step`, a.step(q.Step), a.records, a.failed, a.table, a.cond)
+	toUInt64(sum(%[4]s)) FROM %[5]s WHERE %[6]s GROUP BY step`, a.step(q.Step), a.records, a.failed, a.drops, a.table, a.cond)
 	err = s.query(ctx, sql, a.params, proto.Results{{Data: &start}, {Data: &forwarded}, {Data: &failed}, {Data: &dropped}}, func() error {
 		for i := range start {
 			if b := line.At(start[i]); b != nil {
@@ -67,7 +67,15 @@ func (s *Store) Detail(ctx context.Context, q query.Detail) (query.DetailResult,
 	if out.Top, err = s.top(ctx, q); err != nil {
 		return out, err
 	}
-	out.Drops, err = s.drops(ctx, q)
+	if out.Drops, err = s.drops(ctx, q); err != nil {
+		return out, err
+	}
+	a := s.from(edges1m, clip(q.Range), q.Step, q.Filter)
+	a.cond = and([]string{a.cond, a.of(q)})
+	sums, err := s.decisions(ctx, &a, "'', '', '', ''", "")
+	if d := sums[[4]string{}]; d != nil {
+		out.Decisions = d.Result()
+	}
 	return out, err
 }
 
@@ -109,8 +117,8 @@ func (s *Store) points(ctx context.Context, q query.Detail) ([]query.Point, erro
 	var start proto.ColInt64
 	var requests, failed, dropped, bytes proto.ColUInt64
 	latency := proto.NewArray(new(proto.ColFloat64))
-	sql := fmt.Sprintf(`SELECT %s AS step, toUInt64(sum(%s)), toUInt64(sumIf(%s, %s)), toUInt64(sumIf(%s, verdict = 'dropped')), toUInt64(sum(%s) + sum(%s)), %s
-FROM %s WHERE %s AND %s GROUP BY step`, a.step(q.Step), a.requests, a.requests, a.failed, a.records, a.bytes, a.replyByte, a.latency, a.table, a.cond, a.of(q))
+	sql := fmt.Sprintf(`SELECT %s AS step, toUInt64(sum(%s)), toUInt64(sumIf(%s, %s)), toUInt64(sum(%s)), toUInt64(sum(%s) + sum(%s)), %s
+FROM %s WHERE %s AND %s GROUP BY step`, a.step(q.Step), a.requests, a.requests, a.failed, a.drops, a.bytes, a.replyByte, a.latency, a.table, a.cond, a.of(q))
 	columns := proto.Results{{Data: &start}, {Data: &requests}, {Data: &failed}, {Data: &dropped}, {Data: &bytes}, {Data: latency}}
 	err = s.query(ctx, sql, a.params, columns, func() error {
 		for i, t := range start {
@@ -161,8 +169,8 @@ func (s *Store) drops(ctx context.Context, q query.Detail) ([]query.Drop, error)
 	a := s.from(edges1m, clip(q.Range), q.Step, q.Filter)
 	var reason, symbol proto.ColStr
 	var times proto.ColUInt64
-	sql := fmt.Sprintf(`SELECT CAST(drop_reason, 'String'), CAST(drop_symbol, 'String'), toUInt64(sum(%s)) FROM %s WHERE %s AND %s AND verdict = 'dropped' GROUP BY drop_reason, drop_symbol`,
-		a.records, a.table, a.cond, a.of(q))
+	sql := fmt.Sprintf(`SELECT CAST(drop_reason, 'String'), CAST(drop_symbol, 'String'), toUInt64(sum(%s)) AS times FROM %s WHERE %s AND %s AND verdict = 'dropped' GROUP BY drop_reason, drop_symbol HAVING times > 0`,
+		a.drops, a.table, a.cond, a.of(q))
 	var out []query.Drop
 	err := s.query(ctx, sql, a.params, proto.Results{{Data: &reason}, {Data: &symbol}, {Data: &times}}, func() error {
 		for i := range times {

@@ -270,7 +270,7 @@ func (w *where) uuid(v string) string {
 func (w *where) text(v string) string {
 	p := w.params.str(v)
 	return or(each([]string{"src_namespace", "src_pod", "src_workload", "src_host", "dst_namespace", "dst_pod", "dst_workload", "dst_host",
-		"l7_resource", "l7_host", "drop_reason", "drop_symbol", "toString(src_addr)", "toString(dst_addr)"},
+		"l7_resource", "l7_host", "drop_reason", "drop_symbol", "policy", "toString(src_addr)", "toString(dst_addr)"},
 		func(column string) string { return fmt.Sprintf("positionCaseInsensitive(%s, %s) > 0", column, p) }))
 }
 

@@ -19,6 +19,7 @@ type edge struct {
 	query.Edge
 	srcPods, dstPods map[string]struct{}
 	drops            map[string]uint64
+	decisions        Decisions
 	protocols        map[query.Proto]uint64
 	latencies        []int64
 	rttSum, rttCount uint64
@@ -57,13 +58,14 @@ func (e *edge) add(f *flow.Flow) {
 		e.rttSum += uint64(f.HandshakeRTT)
 		e.rttCount++
 	}
-	switch f.Verdict {
-	case flow.VerdictDropped:
-		e.Drops++
-		e.drops[reasonOf(f)]++
-	case flow.VerdictAudit:
+	if n := f.Dropped(); n > 0 {
+		e.Drops += n
+		e.drops[reasonOf(f)] += n
+	}
+	if f.Verdict == flow.VerdictAudit {
 		e.Audits++
 	}
+	e.decisions.Add(f)
 	switch f.Kind {
 	case flow.KindNew:
 		e.Connections++
@@ -124,6 +126,7 @@ func (a *Edges) Result() []query.Edge {
 		e.P50, e.P95, e.P99 = Quantiles(e.latencies)
 		e.RTT = Mean(e.rttSum, e.rttCount)
 		e.DropReason = Most(e.drops)
+		e.Decisions = e.decisions.Result()
 		e.Edge.Protocols = Protocols(e.protocols)
 		out = append(out, e.Edge)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, edge, verdict, drop reason, protocol, failure,
-// and text, which is then looked for in groups, names, drop reasons and symbols. Such a filter speaks of edges: Src is
+// and text, which is then looked for in groups, names, drop reasons and symbols, and names of policies. Such a filter speaks of edges: Src is
 // an edge's source and nothing else, where for a record it may also be the sender of replies.
 func OnEdges(s filter.Set) bool {
 	for _, f := range slices.Concat(s.Allow, s.Deny) {
@@ -46,7 +46,7 @@ func matches(x *filter.Filter, f *flow.Flow) bool {
 		(x.Error == nil || *x.Error == failed) &&
 		(len(x.Protocol) == 0 || hasProtocol(x.Protocol, f)) &&
 		(len(x.DropReason) == 0 || f.Drop != nil && hasReason(x.DropReason, f.Drop.Reason)) &&
-		(len(x.Text) == 0 || hasText(x.Text, src, dst, f.Drop))
+		(len(x.Text) == 0 || hasText(x.Text, src, dst, f))
 }
 
 func onSide(groups, workloads []string, k query.NodeKey, kind string) bool {
@@ -96,10 +96,11 @@ func hasReason(reasons []string, reason string) bool {
 	return slices.ContainsFunc(reasons, func(r string) bool { return strings.EqualFold(Reason(r), reason) })
 }
 
-func hasText(texts []string, src, dst query.NodeKey, drop *flow.Drop) bool {
+func hasText(texts []string, src, dst query.NodeKey, f *flow.Flow) bool {
+	policies := query.PolicyKey(f.Policy)
 	return slices.ContainsFunc(texts, func(t string) bool {
 		t = strings.ToLower(t)
 		in := func(s string) bool { return strings.Contains(strings.ToLower(s), t) }
-		return in(src.Group) || in(src.Name) || in(dst.Group) || in(dst.Name) || drop != nil && (in(drop.Reason) || in(drop.Symbol))
+		return in(src.Group) || in(src.Name) || in(dst.Group) || in(dst.Name) || in(policies) || f.Drop != nil && (in(f.Drop.Reason) || in(f.Drop.Symbol))
 	})
 }

@@ -12,7 +12,7 @@ const firstDynamicPort = 32768
 // connection a service of its own.
 func Port(f *flow.Flow) uint16 {
 	port := f.DstPort
-	if f.Kind == flow.KindDrop && f.Reply {
+	if swapped(f) {
 		port = f.SrcPort // a dropped packet's source is its sender
 	}
 	if port >= firstDynamicPort && f.L7 == nil {
@@ -21,10 +21,15 @@ func Port(f *flow.Flow) uint16 {
 	return port
 }
 
-// Ends returns the initiator and the responder of f's connection. They are Src and Dst but for a dropped reply, whose Src is
-// the responder that sent it.
+// swapped reports whether f is a reply that the kernel dropped. The source of a drop by policy is always who began.
+func swapped(f *flow.Flow) bool {
+	return f.Kind == flow.KindDrop && f.Reply && reasonOf(f) != flow.DropPolicyDenied
+}
+
+// Ends returns the initiator and the responder of f's connection. They are Src and Dst but for a reply that the kernel
+// dropped, whose Src is the responder that sent it.
 func Ends(f *flow.Flow) (src, dst *flow.Endpoint) {
-	if f.Drop != nil && f.Reply {
+	if swapped(f) {
 		return f.Dst, f.Src
 	}
 	return f.Src, f.Dst

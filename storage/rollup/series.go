@@ -77,8 +77,9 @@ func (t *Timeline) Add(f *flow.Flow) {
 	b := t.At(f.Time)
 	switch {
 	case b == nil || f.Secondary:
-	case f.Verdict == flow.VerdictDropped:
-		b.Drops++
+	case f.Dropped() > 0:
+		b.Drops += f.Dropped()
+	case f.Verdict == flow.VerdictDropped: // the drops follow
 	case f.L7 != nil && f.L7.Error:
 		b.Errors++
 	default:
@@ -100,6 +101,7 @@ type Detail struct {
 	latency  [][]int64
 	ops      map[operation]*opCount
 	drops    map[query.Drop]uint64
+	decided  Decisions
 }
 
 type operation struct {
@@ -143,13 +145,14 @@ func (d *Detail) Add(f *flow.Flow) {
 	if Counts(f.Kind) {
 		p.Bytes += f.Bytes + f.ReplyBytes
 	}
-	if f.Verdict == flow.VerdictDropped {
-		p.Drops++
+	d.decided.Add(f)
+	if n := f.Dropped(); n > 0 {
+		p.Drops += n
 		reason := query.Drop{Reason: reasonOf(f)}
 		if f.Drop != nil {
 			reason.Symbol = f.Drop.Symbol
 		}
-		d.drops[reason]++
+		d.drops[reason] += n
 	}
 	if f.L7 == nil || f.Kind != flow.KindL7 {
 		return
@@ -212,6 +215,7 @@ func (d *Detail) Result() query.DetailResult {
 		out.Drops = append(out.Drops, k)
 	}
 	out.Top = SortTop(out.Top)
+	out.Decisions = d.decided.Result()
 	SortDrops(out.Drops)
 	return out
 }

@@ -42,6 +42,7 @@ type call struct {
 	paths    []string
 	latency  time.Duration
 	failing  float64
+	policy   *policy // nil: nothing decides
 }
 
 // New returns Traffic that begins at start, Unix ns, with rate records a second.
@@ -59,14 +60,14 @@ func New(seed uint64, start int64, rate int) *Traffic {
 		addr: v4(192, 168, 0, 1), pid: 812, ifindex: 2}}
 	const ms = time.Millisecond
 	t.calls = []call{
-		{20, world, front, 80, flow.ProtoTCP, flow.L7HTTP, []string{"/", "/product/%d", "/cart", "/static/app.js", "/checkout"}, 40 * ms, 0.01},
-		{25, front, catalog, 8080, flow.ProtoTCP, flow.L7HTTP, []string{"/api/v1/products/%d", "/api/v1/search", "/healthz"}, 8 * ms, 0.01},
-		{15, front, cart, 8080, flow.ProtoTCP, flow.L7HTTP, []string{"/cart/%d/items", "/cart/%d"}, 5 * ms, 0.02},
-		{4, front, pay, 8443, flow.ProtoTCP, flow.L7HTTP, []string{"/charge"}, 90 * ms, 0.15},
-		{10, cart, redis, 6379, flow.ProtoTCP, flow.L7Unknown, nil, 0, 0},
-		{10, catalog, postgres, 5432, flow.ProtoTCP, flow.L7Unknown, nil, 0, 0},
-		{12, front, dns, 53, flow.ProtoUDP, flow.L7DNS, []string{"catalog.shop.svc.cluster.local", "cart.shop.svc.cluster.local", "nothing.shop.svc.cluster.local"}, ms, 0.1},
-		{4, agent, front, 8081, flow.ProtoTCP, flow.L7HTTP, []string{"/healthz"}, 2 * ms, 0},
+		{20, world, front, 80, flow.ProtoTCP, flow.L7HTTP, []string{"/", "/product/%d", "/cart", "/static/app.js", "/checkout"}, 40 * ms, 0.01, nil},
+		{25, front, catalog, 8080, flow.ProtoTCP, flow.L7HTTP, []string{"/api/v1/products/%d", "/api/v1/search", "/healthz"}, 8 * ms, 0.01, nil},
+		{15, front, cart, 8080, flow.ProtoTCP, flow.L7HTTP, []string{"/cart/%d/items", "/cart/%d"}, 5 * ms, 0.02, nil},
+		{4, front, pay, 8443, flow.ProtoTCP, flow.L7HTTP, []string{"/charge"}, 90 * ms, 0.15, nil},
+		{10, cart, redis, 6379, flow.ProtoTCP, flow.L7Unknown, nil, 0, 0, nil},
+		{10, catalog, postgres, 5432, flow.ProtoTCP, flow.L7Unknown, nil, 0, 0, nil},
+		{12, front, dns, 53, flow.ProtoUDP, flow.L7DNS, []string{"catalog.shop.svc.cluster.local", "cart.shop.svc.cluster.local", "nothing.shop.svc.cluster.local"}, ms, 0.1, nil},
+		{4, agent, front, 8081, flow.ProtoTCP, flow.L7HTTP, []string{"/healthz"}, 2 * ms, 0, nil},
 	}
 	return t
 }
@@ -136,6 +137,9 @@ func (t *Traffic) connect() flow.Flow {
 	}
 	if src.node != dst.node || t.rand.IntN(2) == 0 {
 		f.Path = t.path(&f, src, dst)
+	}
+	if c.policy != nil && t.decide(c.policy, f) {
+		return f
 	}
 	if t.rand.IntN(60) == 0 {
 		f.Kind, f.Verdict, f.Drop, f.Path, f.PID, f.Cookie = flow.KindDrop, flow.VerdictDropped, t.drops[t.rand.IntN(len(t.drops))], nil, 0, 0

@@ -13,9 +13,12 @@ CREATE TABLE default.edges_1m (
     `drop_reason` LowCardinality(String) CODEC(ZSTD(1)),
     `drop_symbol` LowCardinality(String) CODEC(ZSTD(1)),
     `failed` Bool CODEC(ZSTD(1)),
+    `policy` LowCardinality(String) CODEC(ZSTD(1)),
     `records` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `connections` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `requests` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    `drops` SimpleAggregateFunction(sum, UInt64) DEFAULT if(verdict = 'dropped', records, 0) CODEC(T64, ZSTD(1)),
+    `decisions` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `packets` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `bytes` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     `reply_packets` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
@@ -27,7 +30,7 @@ CREATE TABLE default.edges_1m (
     `dst_pods` AggregateFunction(uniq, String) CODEC(ZSTD(1)),
     `first_seen` SimpleAggregateFunction(min, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
     `last_seen` SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)))
-ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
+ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(time) PRIMARY KEY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed) ORDER BY (time, dst_group, dst_name, src_group, src_name, src_kind, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed, policy) TTL time + toIntervalDay(90) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE MATERIALIZED VIEW default.edges_1m_view TO default.edges_1m (
     `time` DateTime('UTC'),
@@ -44,9 +47,12 @@ CREATE MATERIALIZED VIEW default.edges_1m_view TO default.edges_1m (
     `drop_reason` LowCardinality(String),
     `drop_symbol` LowCardinality(String),
     `failed` Bool,
+    `policy` LowCardinality(String),
     `records` UInt64,
     `connections` UInt64,
     `requests` UInt64,
+    `drops` UInt64,
+    `decisions` UInt64,
     `packets` UInt64,
     `bytes` UInt64,
     `reply_packets` UInt64,
@@ -57,7 +63,7 @@ CREATE MATERIALIZED VIEW default.edges_1m_view TO default.edges_1m (
     `src_pods` AggregateFunction(uniq, String),
     `dst_pods` AggregateFunction(uniq, String),
     `first_seen` DateTime64(9, 'UTC'),
-    `last_seen` DateTime64(9, 'UTC')) AS SELECT toStartOfMinute(flow.time) AS time, if(swapped, flow.dst_group, flow.src_group) AS src_group, if(swapped, flow.dst_name, flow.src_name) AS src_name, if(swapped, flow.dst_kind, flow.src_kind) AS src_kind, if(swapped, flow.src_group, flow.dst_group) AS dst_group, if(swapped, flow.src_name, flow.dst_name) AS dst_name, if(swapped, flow.src_kind, flow.dst_kind) AS dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, l7_error AS failed, count() AS records, countIf(kind = 'new') AS connections, countIf(kind = 'l7') AS requests, sumIf(flow.packets, (kind NOT IN ('l7', 'drop'))) AS packets, sumIf(flow.bytes, (kind NOT IN ('l7', 'drop'))) AS bytes, sumIf(flow.reply_packets, (kind NOT IN ('l7', 'drop'))) AS reply_packets, sumIf(flow.reply_bytes, (kind NOT IN ('l7', 'drop'))) AS reply_bytes, quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(duration - l7_wait, l7_answered) AS latency, sum(handshake_rtt) AS rtt_sum, countIf(handshake_rtt > 0) AS rtt_count, uniqStateIf(toString(if(swapped, dst_pod, src_pod)), if(swapped, dst_pod, src_pod) != '') AS src_pods, uniqStateIf(toString(if(swapped, src_pod, dst_pod)), if(swapped, src_pod, dst_pod) != '') AS dst_pods, min(flow.time) AS first_seen, max(flow.time) AS last_seen FROM default.flows_in AS flow WHERE NOT secondary GROUP BY time, src_group, src_name, src_kind, dst_group, dst_name, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed
+    `last_seen` DateTime64(9, 'UTC')) AS SELECT toStartOfMinute(flow.time) AS time, if(swapped, flow.dst_group, flow.src_group) AS src_group, if(swapped, flow.dst_name, flow.src_name) AS src_name, if(swapped, flow.dst_kind, flow.src_kind) AS src_kind, if(swapped, flow.src_group, flow.dst_group) AS dst_group, if(swapped, flow.src_name, flow.dst_name) AS dst_name, if(swapped, flow.src_kind, flow.dst_kind) AS dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, l7_error AS failed, policy, count() AS records, countIf(kind = 'new') AS connections, countIf(kind = 'l7') AS requests, sum(if(kind = 'drop', greatest(flow.packets + flow.reply_packets, 1), 0)) AS drops, countIf(kind = 'verdict') AS decisions, sumIf(flow.packets, (kind NOT IN ('l7', 'drop'))) AS packets, sumIf(flow.bytes, (kind NOT IN ('l7', 'drop'))) AS bytes, sumIf(flow.reply_packets, (kind NOT IN ('l7', 'drop'))) AS reply_packets, sumIf(flow.reply_bytes, (kind NOT IN ('l7', 'drop'))) AS reply_bytes, quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(duration - l7_wait, l7_answered) AS latency, sum(handshake_rtt) AS rtt_sum, countIf(handshake_rtt > 0) AS rtt_count, uniqStateIf(toString(if(swapped, dst_pod, src_pod)), if(swapped, dst_pod, src_pod) != '') AS src_pods, uniqStateIf(toString(if(swapped, src_pod, dst_pod)), if(swapped, src_pod, dst_pod) != '') AS dst_pods, min(flow.time) AS first_seen, max(flow.time) AS last_seen FROM default.flows_in AS flow WHERE NOT secondary GROUP BY time, src_group, src_name, src_kind, dst_group, dst_name, dst_kind, proto, service_port, l7_protocol, verdict, drop_reason, drop_symbol, failed, policy
 
 CREATE TABLE default.flows (
     `time` DateTime64(9, 'UTC') CODEC(T64('bit'), ZSTD(1)),
@@ -121,6 +127,10 @@ CREATE TABLE default.flows (
     `drop_reason` LowCardinality(String) CODEC(ZSTD(1)),
     `drop_symbol` LowCardinality(String) CODEC(ZSTD(1)),
     `drop_code` UInt32 CODEC(T64, ZSTD(1)),
+    `policy` LowCardinality(String) CODEC(ZSTD(1)),
+    `policy_match` LowCardinality(String) CODEC(ZSTD(1)),
+    `policy_rule` Int32 CODEC(T64, ZSTD(1)),
+    `policy_text` LowCardinality(String) CODEC(ZSTD(1)),
     `l7_protocol` LowCardinality(String) CODEC(ZSTD(1)),
     `l7_operation` LowCardinality(String) CODEC(ZSTD(1)),
     `l7_resource` String CODEC(ZSTD(3)),
@@ -142,7 +152,7 @@ CREATE TABLE default.flows (
     `path_bytes` Array(Int64) CODEC(ZSTD(1)),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     `l7_latency` Int64 ALIAS duration - l7_wait,
-    `swapped` Bool ALIAS (verdict = 'dropped') AND reply, INDEX trace lower(substring(l7_traceparent, 4, 32)) TYPE bloom_filter(0.01) GRANULARITY 1)
+    `swapped` Bool ALIAS (kind = 'drop') AND reply AND (drop_reason != 'POLICY_DENIED'), INDEX trace lower(substring(l7_traceparent, 4, 32)) TYPE bloom_filter(0.01) GRANULARITY 1)
 ENGINE = MergeTree PARTITION BY toDate(time) ORDER BY (toStartOfFiveMinutes(time), dst_group, dst_name, src_group, src_name, kind = 'l7', src_addr, src_port, time) TTL toDateTime(time) + toIntervalDay(7) SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, auto_statistics_types = '', min_bytes_for_wide_part = 268435456, max_compress_block_size = 131072, index_granularity = 8192
 
 CREATE TABLE default.flows_in (
@@ -207,6 +217,10 @@ CREATE TABLE default.flows_in (
     `drop_reason` LowCardinality(String),
     `drop_symbol` LowCardinality(String),
     `drop_code` UInt32,
+    `policy` LowCardinality(String),
+    `policy_match` LowCardinality(String),
+    `policy_rule` Int32,
+    `policy_text` LowCardinality(String),
     `l7_protocol` LowCardinality(String),
     `l7_operation` LowCardinality(String),
     `l7_resource` String,
@@ -228,7 +242,7 @@ CREATE TABLE default.flows_in (
     `path_bytes` Array(Int64),
     `start` DateTime64(9, 'UTC') ALIAS toDateTime64(time, 9, 'UTC') - toIntervalMicrosecond(duration),
     `l7_latency` Int64 ALIAS duration - l7_wait,
-    `swapped` Bool ALIAS (verdict = 'dropped') AND reply)
+    `swapped` Bool ALIAS (kind = 'drop') AND reply AND (drop_reason != 'POLICY_DENIED'))
 ENGINE = `Null`
 
 CREATE MATERIALIZED VIEW default.flows_view TO default.flows (
@@ -293,6 +307,10 @@ CREATE MATERIALIZED VIEW default.flows_view TO default.flows (
     `drop_reason` LowCardinality(String),
     `drop_symbol` LowCardinality(String),
     `drop_code` UInt32,
+    `policy` LowCardinality(String),
+    `policy_match` LowCardinality(String),
+    `policy_rule` Int32,
+    `policy_text` LowCardinality(String),
     `l7_protocol` LowCardinality(String),
     `l7_operation` LowCardinality(String),
     `l7_resource` String,
