@@ -1,5 +1,7 @@
 package flow
 
+import "strings"
+
 // Decision is what policy said of a connection, and because of what. Whether it allowed says the flow's Verdict. It is
 // immutable and shared.
 type Decision struct {
@@ -22,6 +24,19 @@ func (r PolicyRef) String() string {
 		return r.Path()
 	}
 	return r.Kind + " " + r.Path()
+}
+
+// ParsePolicyRef reads what String and Path give; what s leaves out is empty.
+func ParsePolicyRef(s string) PolicyRef {
+	var r PolicyRef
+	if kind, rest, found := strings.Cut(s, " "); found {
+		r.Kind, s = kind, rest
+	}
+	if namespace, name, found := strings.Cut(s, "/"); found {
+		r.Namespace, s = namespace, name
+	}
+	r.Name = s
+	return r
 }
 
 // Path returns "shop/allow-web", the name alone of a policy without a namespace.

@@ -14,6 +14,9 @@ func TestPolicyRef(t *testing.T) {
 		if tt.ref.String() != tt.text || tt.ref.Path() != tt.ofKind {
 			t.Errorf("got %q, %q, want %q, %q", tt.ref.String(), tt.ref.Path(), tt.text, tt.ofKind)
 		}
+		if got := ParsePolicyRef(tt.text); got != tt.ref {
+			t.Errorf("%q is read as %+v", tt.text, got)
+		}
 	}
 }
 

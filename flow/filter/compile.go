@@ -64,7 +64,7 @@ func all(matches []match, f *flow.Flow, reverse bool) bool {
 
 // hasReverse reports whether f speaks of packets from Dst to Src, too.
 func hasReverse(f *flow.Flow) bool {
-	return f.Drop == nil && (f.Reply || f.ReplyPackets > 0 || f.L7 != nil)
+	return !f.Drop.ByKernel() && (f.Reply || f.ReplyPackets > 0 || f.L7 != nil)
 }
 
 func compileAll(filters []Filter) ([]compiled, error) {
@@ -94,6 +94,7 @@ func (c *compiled) compile(f *Filter) error {
 	record(&b, "node_name", f.Node, matchNode)
 	record(&b, "verdict", f.Verdict, matchVerdict)
 	record(&b, "drop_reason", f.DropReason, matchDropReason)
+	record(&b, "policy", f.Policy, matchPolicy)
 	record(&b, "kind", f.Kind, matchKind)
 	record(&b, "protocol", f.Protocol, matchProtocol)
 	record(&b, "http_status_code", f.HTTPStatus, matchHTTPStatus)

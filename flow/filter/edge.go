@@ -22,7 +22,7 @@ func matchEdge(values []string) (match, error) {
 	}
 	is := func(e *flow.Endpoint, n node) bool { return keyName(e) == n.name && inGroup(e, n.group) }
 	return func(f *flow.Flow, _ bool) bool {
-		reverse := f.Drop != nil && f.Reply // a dropped reply's sender is the responder
+		reverse := f.Drop.ByKernel() && f.Reply // a dropped reply's sender is the responder
 		for _, e := range edges {
 			if is(source(f, reverse), e[0]) && is(source(f, !reverse), e[1]) {
 				return true

@@ -7,7 +7,7 @@ import "github.com/parallax-flow/parallax/flow"
 // Filter is a conjunction: a flow matches if it matches each field that is set. Values in one field are alternatives.
 // Semantics are those of Hubble's flow.FlowFilter where it has the field.
 //
-// Src and Dst fields speak of packets. A drop is one packet, from its Src to its Dst. Any other record has the direction from
+// Src and Dst fields speak of packets. A drop by the kernel is one packet, from its Src to its Dst. Any other record has the direction from
 // the initiator to the responder and, if it is an L7 exchange, has reply packets or was caused by one, also the opposite
 // direction, in which Src and Dst are exchanged, Point is its opposite and Reply is true; it matches if either direction matches the whole filter.
 type Filter struct {
@@ -23,6 +23,7 @@ type Filter struct {
 	Node                       []string // "[cluster/]name" with * as wildcard
 	Verdict                    []flow.Verdict
 	DropReason                 []string // case-insensitive name
+	Policy                     []string // "[[kind ]namespace/]name" of a policy that decided
 	Kind                       []flow.Kind
 	Protocol                   []string // L4 or L7 name: tcp, udp, icmp, icmpv4, icmpv6, sctp, http, dns
 	HTTPStatus                 []string // "503" or "5+"
@@ -40,7 +41,7 @@ type Filter struct {
 	UUID                       []string // what Flow.UUID gives
 	L7                         *bool    // true: only L7 exchanges; false: none
 	Error                      *bool    // true: only failed exchanges
-	Text                       []string // case-insensitive substring of names, addresses, resource, drop reason, symbol
+	Text                       []string // case-insensitive substring of names, addresses, resource, drop reason, symbol, policies
 }
 
 // Set matches a flow that any Allow matches, or all if Allow is empty, and that no Deny matches.

@@ -59,9 +59,21 @@ func lookup() *flow.Flow {
 	}
 }
 
+// denied is a verdict on a connection that two policies deny.
+func denied() *flow.Flow {
+	return &flow.Flow{
+		Src: frontend, Dst: cart, Node: node, Seq: 9, Kind: flow.KindVerdict, Verdict: flow.VerdictDropped, Proto: flow.ProtoTCP,
+		SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.2.0.9"), SrcPort: 41235, DstPort: 6379, Direction: flow.DirectionIngress,
+		Drop: &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode},
+		Policy: &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{
+			{Kind: "NetworkPolicy", Namespace: "shop", Name: "default-deny"}, {Kind: "NetworkPolicy", Namespace: "shop", Name: "cart"},
+		}},
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
-// fields has for each field of Filter what it selects of [request, syn, reset, lookup].
+// fields has for each field of Filter what it selects of [request, syn, reset, lookup], and of denied where that matters.
 var fields = map[string][]struct {
 	filter Filter
 	want   string // "1" selected, "0" not
@@ -86,30 +98,32 @@ var fields = map[string][]struct {
 	"DstIdentity":  {{Filter{DstIdentity: []uint32{4002}}, "1000"}},
 	"Node":         {{Filter{Node: []string{"N1"}}, "1011"}, {Filter{Node: []string{"blue/"}}, "0100"}, {Filter{Node: []string{"def*/n*"}}, "1011"}},
 	"Verdict":      {{Filter{Verdict: []flow.Verdict{flow.VerdictDropped, flow.VerdictAudit}}, "0110"}},
-	"DropReason":   {{Filter{DropReason: []string{"no_socket"}}, "0010"}, {Filter{DropReason: []string{"SKB_DROP_REASON_NO_SOCKET"}}, "0010"}, {Filter{DropReason: []string{"NO"}}, "0000"}},
-	"Kind":         {{Filter{Kind: []flow.Kind{flow.KindNew}}, "0100"}},
-	"Protocol":     {{Filter{Protocol: []string{"TCP"}}, "1110"}, {Filter{Protocol: []string{"dns", "http"}}, "1001"}, {Filter{Protocol: []string{"icmp"}}, "0000"}},
-	"HTTPStatus":   {{Filter{HTTPStatus: []string{"503"}}, "1000"}, {Filter{HTTPStatus: []string{"5+"}}, "1000"}, {Filter{HTTPStatus: []string{"51+"}}, "0000"}},
-	"HTTPMethod":   {{Filter{HTTPMethod: []string{"get"}}, "1000"}, {Filter{HTTPMethod: []string{"A"}}, "0000"}},
-	"HTTPPath":     {{Filter{HTTPPath: []string{`^/cart/\d+$`}}, "1000"}, {Filter{HTTPPath: []string{"q="}}, "0000"}},
-	"HTTPURL":      {{Filter{HTTPURL: []string{`^http://cart\.shop:8080/cart`}}, "1000"}, {Filter{HTTPURL: []string{"https"}}, "0000"}},
-	"DNSQuery":     {{Filter{DNSQuery: []string{`svc\.$`}}, "0001"}, {Filter{DNSQuery: []string{`^redis\.data\.svc$`}}, "0001"}},
-	"TCPFlags":     {{Filter{TCPFlags: []string{"syn"}}, "0100"}, {Filter{TCPFlags: []string{"RST, ack"}}, "0010"}, {Filter{TCPFlags: []string{"SYN,ACK"}}, "0000"}},
-	"IPVersion":    {{Filter{IPVersion: []uint8{6}}, "0100"}, {Filter{IPVersion: []uint8{4, 6}}, "1111"}},
-	"Direction":    {{Filter{Direction: []flow.Direction{flow.DirectionIngress}}, "0100"}},
-	"Point":        {{Filter{Point: []flow.Point{flow.PointToNetwork}}, "0100"}, {Filter{Point: []flow.Point{flow.PointToEndpoint}}, "1000"}},
-	"Reply":        {{Filter{Reply: []bool{true}}, "1011"}, {Filter{Reply: []bool{false}}, "1101"}, {Filter{Reply: []bool{true, false}}, "1111"}},
-	"Interface":    {{Filter{Interface: []uint32{12}}, "1000"}},
-	"TraceID":      {{Filter{TraceID: []string{"4BF92F3577B34DA6A3CE929D0E0E4736"}}, "1000"}},
-	"UUID":         {{Filter{UUID: []string{syn().UUID()}}, "0100"}},
-	"L7":           {{Filter{L7: ptr(true)}, "1001"}, {Filter{L7: ptr(false)}, "0110"}},
-	"Error":        {{Filter{Error: ptr(true)}, "1000"}, {Filter{Error: ptr(false)}, "0111"}},
+	"DropReason":   {{Filter{DropReason: []string{"no_socket"}}, "0010"}, {Filter{DropReason: []string{"SKB_DROP_REASON_NO_SOCKET"}}, "0010"}, {Filter{DropReason: []string{"policy_denied"}}, "00001"}, {Filter{DropReason: []string{"NO"}}, "0000"}},
+	"Policy": {{Filter{Policy: []string{"cart"}}, "00001"}, {Filter{Policy: []string{"x", "shop/default-deny"}}, "00001"}, {Filter{Policy: []string{"NetworkPolicy shop/cart"}}, "00001"},
+		{Filter{Policy: []string{"data/cart"}}, "00000"}, {Filter{Policy: []string{"car"}}, "00000"}, {Filter{Policy: []string{"CiliumNetworkPolicy shop/cart"}}, "00000"}},
+	"Kind":       {{Filter{Kind: []flow.Kind{flow.KindNew}}, "0100"}},
+	"Protocol":   {{Filter{Protocol: []string{"TCP"}}, "1110"}, {Filter{Protocol: []string{"dns", "http"}}, "1001"}, {Filter{Protocol: []string{"icmp"}}, "0000"}},
+	"HTTPStatus": {{Filter{HTTPStatus: []string{"503"}}, "1000"}, {Filter{HTTPStatus: []string{"5+"}}, "1000"}, {Filter{HTTPStatus: []string{"51+"}}, "0000"}},
+	"HTTPMethod": {{Filter{HTTPMethod: []string{"get"}}, "1000"}, {Filter{HTTPMethod: []string{"A"}}, "0000"}},
+	"HTTPPath":   {{Filter{HTTPPath: []string{`^/cart/\d+$`}}, "1000"}, {Filter{HTTPPath: []string{"q="}}, "0000"}},
+	"HTTPURL":    {{Filter{HTTPURL: []string{`^http://cart\.shop:8080/cart`}}, "1000"}, {Filter{HTTPURL: []string{"https"}}, "0000"}},
+	"DNSQuery":   {{Filter{DNSQuery: []string{`svc\.$`}}, "0001"}, {Filter{DNSQuery: []string{`^redis\.data\.svc$`}}, "0001"}},
+	"TCPFlags":   {{Filter{TCPFlags: []string{"syn"}}, "0100"}, {Filter{TCPFlags: []string{"RST, ack"}}, "0010"}, {Filter{TCPFlags: []string{"SYN,ACK"}}, "0000"}},
+	"IPVersion":  {{Filter{IPVersion: []uint8{6}}, "0100"}, {Filter{IPVersion: []uint8{4, 6}}, "1111"}},
+	"Direction":  {{Filter{Direction: []flow.Direction{flow.DirectionIngress}}, "0100"}},
+	"Point":      {{Filter{Point: []flow.Point{flow.PointToNetwork}}, "0100"}, {Filter{Point: []flow.Point{flow.PointToEndpoint}}, "1000"}},
+	"Reply":      {{Filter{Reply: []bool{true}}, "1011"}, {Filter{Reply: []bool{false}}, "1101"}, {Filter{Reply: []bool{true, false}}, "1111"}},
+	"Interface":  {{Filter{Interface: []uint32{12}}, "1000"}},
+	"TraceID":    {{Filter{TraceID: []string{"4BF92F3577B34DA6A3CE929D0E0E4736"}}, "1000"}},
+	"UUID":       {{Filter{UUID: []string{syn().UUID()}}, "0100"}},
+	"L7":         {{Filter{L7: ptr(true)}, "1001"}, {Filter{L7: ptr(false)}, "0110"}},
+	"Error":      {{Filter{Error: ptr(true)}, "1000"}, {Filter{Error: ptr(false)}, "0111"}},
 	"Text": {{Filter{Text: []string{"CART"}}, "1010"}, {Filter{Text: []string{"tcp_v4"}}, "0010"}, {Filter{Text: []string{"fd00:1:"}}, "0100"}, {Filter{Text: []string{"redis"}}, "0001"},
-		{Filter{Text: []string{"10.1.0.7"}}, "1011"}},
+		{Filter{Text: []string{"10.1.0.7"}}, "1011"}, {Filter{Text: []string{"policy shop/DEFAULT"}}, "00001"}},
 }
 
 func TestEveryFieldIsHonoured(t *testing.T) {
-	flows := []*flow.Flow{request(), syn(), reset(), lookup()}
+	flows := []*flow.Flow{request(), syn(), reset(), lookup(), denied()}
 	for f := range reflect.TypeFor[Filter]().Fields() {
 		tests := fields[f.Name]
 		if len(tests) == 0 {
@@ -125,7 +139,7 @@ func TestEveryFieldIsHonoured(t *testing.T) {
 				continue
 			}
 			var got strings.Builder
-			for _, fl := range flows {
+			for _, fl := range flows[:len(tt.want)] {
 				if selects(fl) {
 					got.WriteByte('1')
 				} else {
@@ -157,6 +171,9 @@ func TestDirectionsAreNotMixed(t *testing.T) {
 		{"source of one direction, port of the other", Filter{SrcPod: []string{"front"}, SrcPort: []string{"8080"}}, request(), false},
 		{"no reply was seen", Filter{SrcNamespace: []string{"world"}}, syn(), false},
 		{"the drop is one packet", Filter{SrcPod: []string{"front"}}, reset(), false},
+		{"a denial is of a connection", Filter{SrcPod: []string{"front"}, DstPod: []string{"cart"}, Edge: []string{"shop/frontend>shop/cart"}}, deniedReply(), true},
+		{"of which replies were dropped", Filter{SrcPod: []string{"cart"}, Reply: []bool{true}}, deniedReply(), true},
+		{"a denial without replies", Filter{SrcPod: []string{"cart"}}, denied(), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -169,6 +186,13 @@ func TestDirectionsAreNotMixed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deniedReply is a drop by policy of what both sides sent.
+func deniedReply() *flow.Flow {
+	f := denied()
+	f.Kind, f.Packets, f.ReplyPackets, f.Reply = flow.KindDrop, 1, 2, true
+	return f
 }
 
 func TestSet(t *testing.T) {
@@ -221,6 +245,8 @@ func TestErrorsNameTheField(t *testing.T) {
 		`trace_id: "12" is not 32 hexadecimal digits`:                                                          {TraceID: []string{"12"}},
 		`uuid: "12" is not a UUID`:                                                                             {UUID: []string{"12"}},
 		`verdict: 99 is not a verdict: forwarded, dropped, error, audit, redirected, traced, translated`:       {Verdict: []flow.Verdict{99}},
+		`policy: "shop/" is not the name of a policy: name, namespace/name or "kind namespace/name"`:           {Policy: []string{"shop/"}},
+		`policy: "a/b/c" is not the name of a policy: name, namespace/name or "kind namespace/name"`:           {Policy: []string{"a/b/c"}},
 		`kind: 99 is not a kind: new, state, update, close, drop, l7, verdict`:                                 {Kind: []flow.Kind{99}},
 		`traffic_direction: 9 is not a direction: ingress, egress`:                                             {Direction: []flow.Direction{9}},
 		`interface: 0 is not an interface index`:                                                               {Interface: []uint32{0}},

@@ -91,7 +91,7 @@ func matchReply(values []bool) (match, error) {
 	yes, no := slices.Contains(values, true), slices.Contains(values, false)
 	return func(f *flow.Flow, reverse bool) bool {
 		reply := reverse
-		if f.Drop != nil {
+		if f.Drop.ByKernel() {
 			reply = f.Reply
 		}
 		return reply && yes || !reply && no
@@ -121,6 +121,30 @@ func matchDropReason(values []string) (match, error) {
 		for _, r := range reasons {
 			if strings.EqualFold(r, f.Drop.Reason) {
 				return true
+			}
+		}
+		return false
+	}, nil
+}
+
+func matchPolicy(values []string) (match, error) {
+	refs := make([]flow.PolicyRef, len(values))
+	for i, v := range values {
+		refs[i] = flow.ParsePolicyRef(v)
+		if r := refs[i]; r.Name == "" || strings.ContainsAny(r.Name, "/ ") {
+			return nil, fmt.Errorf("%q is not the name of a policy: name, namespace/name or \"kind namespace/name\"", v)
+		}
+	}
+	return func(f *flow.Flow, _ bool) bool {
+		if f.Policy == nil {
+			return false
+		}
+		for i := range f.Policy.Policies {
+			p := &f.Policy.Policies[i]
+			for _, r := range refs {
+				if r.Name == p.Name && (r.Namespace == "" || r.Namespace == p.Namespace) && (r.Kind == "" || r.Kind == p.Kind) {
+					return true
+				}
 			}
 		}
 		return false

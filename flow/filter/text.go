@@ -100,5 +100,23 @@ func hasText(f *flow.Flow, needle string) bool {
 	if f.L7 != nil && (containsFold(f.L7.Resource, needle) || containsFold(f.L7.Host, needle)) {
 		return true
 	}
+	if f.Policy != nil && policyHasText(f.Policy.Policies, needle) {
+		return true
+	}
 	return f.Drop != nil && (containsFold(f.Drop.Reason, needle) || containsFold(f.Drop.Symbol, needle))
+}
+
+// policyHasText reads names as a person does: "NetworkPolicy shop/allow-web".
+func policyHasText(refs []flow.PolicyRef, needle string) bool {
+	for i := range refs {
+		var buf [256]byte
+		text := append(append(buf[:0], refs[i].Kind...), ' ')
+		if refs[i].Namespace != "" {
+			text = append(append(text, refs[i].Namespace...), '/')
+		}
+		if containsFold(append(text, refs[i].Name...), needle) {
+			return true
+		}
+	}
+	return false
 }
