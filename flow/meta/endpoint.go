@@ -57,6 +57,9 @@ func (d *Directory) endpointOf(o *Object) *flow.Endpoint {
 		e.Kind, e.Pod, e.NodeName = flow.EndpointPod, o.Name, o.Node
 		e.Workload, e.WorkloadKind = cmp.Or(o.Workload, o.Name), cmp.Or(o.WorkloadKind, "Pod")
 		e.Identity = Identity(o.Namespace, o.Labels)
+		if len(o.Services) > 0 {
+			e.Name = o.Services[0]
+		}
 	case Service:
 		e.Kind, e.Name = flow.EndpointService, o.Name
 		e.Identity = Identity(o.Namespace, o.Labels)

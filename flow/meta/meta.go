@@ -30,9 +30,10 @@ type Object struct {
 	Cluster      string
 	Labels       map[string]string
 	Addrs        []netip.Addr
-	Ports        []Port // of a pod: the named ports of its containers
-	HostNetwork  bool   // the addresses are the node's: they do not name the pod
-	NetNS        string // path of the network namespace where known (/run/netns/x, /proc/PID/ns/net), else empty
+	Ports        []Port   // of a pod: the named ports of its containers
+	Services     []string // of a pod: the services of its namespace that it stands behind, sorted; the first names its endpoint
+	HostNetwork  bool     // the addresses are the node's: they do not name the pod
+	NetNS        string   // path of the network namespace where known (/run/netns/x, /proc/PID/ns/net), else empty
 }
 
 // Port is a named port of a pod's container.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,14 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -23,8 +27,10 @@ import (
 type connection struct {
 	cfg      Config
 	http     *http.Client
-	core     rest.Interface // core/v1 alone: the whole clientset would double the binary for four kinds
+	core     rest.Interface // these two alone: the whole clientset would double the binary for five kinds
+	slices   rest.Interface
 	metadata metadata.Interface
+	dynamic  dynamic.Interface
 	log      *slog.Logger
 
 	mu      sync.Mutex
@@ -42,31 +48,53 @@ func connect(cfg Config) (*connection, error) {
 	if c.http, err = rest.HTTPClientFor(rc); err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", rc.Host, err)
 	}
-	scheme := runtime.NewScheme()
-	if err := corev1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	core := rest.CopyConfig(rc)
-	core.APIPath, core.GroupVersion = "/api", &corev1.SchemeGroupVersion
-	core.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	core.ContentType = runtime.ContentTypeProtobuf
-	core.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	if c.core, err = rest.RESTClientForConfigAndClient(core, c.http); err != nil {
-		return nil, fmt.Errorf("kubernetes API %s: %w", rc.Host, err)
-	}
-	if c.metadata, err = metadata.NewForConfigAndClient(rc, c.http); err != nil {
+	if err := c.open(rc); err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", rc.Host, err)
 	}
 	return c, nil
 }
 
+// open makes the clients of each way of reading: typed, metadata alone, and trees.
+func (c *connection) open(rc *rest.Config) (err error) {
+	scheme := runtime.NewScheme()
+	if err := cmp.Or(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	typed := rest.CopyConfig(rc)
+	typed.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	typed.ContentType = runtime.ContentTypeProtobuf
+	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	typed.APIPath, typed.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	if c.core, err = rest.RESTClientForConfigAndClient(typed, c.http); err != nil {
+		return err
+	}
+	typed = rest.CopyConfig(typed)
+	typed.APIPath, typed.GroupVersion = "/apis", &discoveryv1.SchemeGroupVersion
+	if c.slices, err = rest.RESTClientForConfigAndClient(typed, c.http); err != nil {
+		return err
+	}
+	if c.metadata, err = metadata.NewForConfigAndClient(rc, c.http); err != nil {
+		return err
+	}
+	c.dynamic, err = dynamic.NewForConfigAndClient(rc, c.http)
+	return err
+}
+
 func (c *connection) close() { c.http.CloseIdleConnections() }
 
-// listWatch reads r, in full or its metadata alone, as r.example says.
+// listWatch reads r as r.example says: typed, as a tree, or its metadata alone.
 func (c *connection) listWatch(r resource) cache.ListerWatcher {
-	list, watch := c.readMetadata(r)
-	if _, partial := r.example().(*metav1.PartialObjectMetadata); !partial {
-		list, watch = c.readCore(r)
+	var list cache.ListWithContextFunc
+	var watch cache.WatchFuncWithContext
+	switch r.example().(type) {
+	case *metav1.PartialObjectMetadata:
+		list, watch = c.readMetadata(r)
+	case *unstructured.Unstructured:
+		list, watch = c.readTrees(r)
+	case *discoveryv1.EndpointSlice:
+		list, watch = readTyped(c.slices, r)
+	default:
+		list, watch = readTyped(c.core, r)
 	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -97,19 +125,28 @@ func (c *connection) selector(r resource) string {
 	return running + ",spec.nodeName=" + c.cfg.Node
 }
 
-func (c *connection) readCore(r resource) (cache.ListWithContextFunc, cache.WatchFuncWithContext) {
+func readTyped(from rest.Interface, r resource) (cache.ListWithContextFunc, cache.WatchFuncWithContext) {
 	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		return c.core.Get().Resource(string(r)).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Get()
+		return from.Get().Resource(string(r)).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Get()
 	}
 	watch := func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 		o.Watch = true
-		return c.core.Get().Resource(string(r)).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
+		return from.Get().Resource(string(r)).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
 	}
 	return list, watch
 }
 
 func (c *connection) readMetadata(r resource) (cache.ListWithContextFunc, cache.WatchFuncWithContext) {
 	client := c.metadata.Resource(r.version())
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) }
+	watch := func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+		return client.Watch(ctx, o)
+	}
+	return list, watch
+}
+
+func (c *connection) readTrees(r resource) (cache.ListWithContextFunc, cache.WatchFuncWithContext) {
+	client := c.dynamic.Resource(r.version())
 	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) }
 	watch := func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 		return client.Watch(ctx, o)
@@ -129,7 +166,7 @@ func (c *connection) note(ctx context.Context, r resource, err error) {
 	if answered == c.away {
 		c.away = !answered
 		if c.away {
-			c.log.Warn("Kubernetes API server is away: names stay as they are", "error", err)
+			c.log.Warn("Kubernetes API server is away: what is known stays as it is", "error", err)
 		} else {
 			c.log.Info("Kubernetes API server is back")
 		}
@@ -138,7 +175,7 @@ func (c *connection) note(ctx context.Context, r resource, err error) {
 		return
 	}
 	if err != nil && !c.refused[r] {
-		c.log.Warn("Kubernetes API server refuses to tell: names may be missing", "resource", string(r), "error", err)
+		c.log.Warn("Kubernetes API server refuses to tell: something will be missing", "resource", string(r), "error", err)
 	}
 	c.refused[r] = err != nil
 }

@@ -16,6 +16,7 @@ func (w *watch) pod(p *corev1.Pod) *meta.Object {
 	o := &meta.Object{
 		Kind: meta.Pod, Namespace: p.Namespace, Name: p.Name, Workload: top.name, WorkloadKind: top.kind,
 		Node: p.Spec.NodeName, Cluster: w.cfg.Cluster, Labels: p.Labels, HostNetwork: p.Spec.HostNetwork, Ports: namedPorts(p),
+		Services: w.servicesOf(p.Namespace, p.Name),
 	}
 	for _, ip := range p.Status.PodIPs {
 		o.Addrs = appendAddr(o.Addrs, ip.IP)
@@ -87,6 +88,7 @@ func (w *watch) service(s *corev1.Service) *meta.Object {
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
 		o.Addrs = appendAddr(o.Addrs, ingress.IP)
 	}
+	o.Addrs = append(o.Addrs, w.backends(s.Namespace, s.Name)...)
 	return o
 }
 

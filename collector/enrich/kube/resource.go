@@ -2,7 +2,10 @@ package kube
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
@@ -12,15 +15,18 @@ import (
 type resource string
 
 const (
-	namespaces  resource = "namespaces"
-	nodes       resource = "nodes"
-	services    resource = "services"
-	replicaSets resource = "replicasets"
-	jobs        resource = "jobs"
-	pods        resource = "pods"
+	namespaces      resource = "namespaces"
+	nodes           resource = "nodes"
+	services        resource = "services"
+	endpointSlices  resource = "endpointslices"
+	replicaSets     resource = "replicasets"
+	jobs            resource = "jobs"
+	pods            resource = "pods"
+	networkPolicies resource = "networkpolicies"
 )
 
-var resources = []resource{namespaces, nodes, services, replicaSets, jobs, pods}
+// resources are those that names are made of.
+var resources = []resource{namespaces, nodes, services, endpointSlices, replicaSets, jobs, pods}
 
 // example is an object of r as it is read: in full, or its metadata alone where that names it.
 func (r resource) example() runtime.Object {
@@ -31,13 +37,19 @@ func (r resource) example() runtime.Object {
 		return &corev1.Service{}
 	case nodes:
 		return &corev1.Node{}
+	case endpointSlices:
+		return &discoveryv1.EndpointSlice{}
+	case networkPolicies:
+		return &unstructured.Unstructured{}
 	}
 	return &metav1.PartialObjectMetadata{}
 }
 
-// version is r's full name for reading metadata.
+// version is r's full name.
 func (r resource) version() schema.GroupVersionResource {
-	group := map[resource]string{replicaSets: "apps", jobs: "batch"}[r]
+	group := map[resource]string{
+		replicaSets: "apps", jobs: "batch", endpointSlices: discoveryv1.GroupName, networkPolicies: networkingv1.GroupName,
+	}[r]
 	return schema.GroupVersionResource{Group: group, Version: "v1", Resource: string(r)}
 }
 
@@ -50,16 +62,19 @@ func (r resource) kind() string {
 const byOwner = "owner"
 
 func (r resource) indexers() cache.Indexers {
-	if r != pods {
-		return cache.Indexers{}
+	switch r {
+	case endpointSlices:
+		return sliceIndexers()
+	case pods:
+		return cache.Indexers{byOwner: func(o any) ([]string, error) {
+			p, ok := o.(*corev1.Pod)
+			if !ok || ownerOf(p) == (owner{}) {
+				return nil, nil
+			}
+			return []string{ownerOf(p).in(p.Namespace)}, nil
+		}}
 	}
-	return cache.Indexers{byOwner: func(o any) ([]string, error) {
-		p, ok := o.(*corev1.Pod)
-		if !ok || ownerOf(p) == (owner{}) {
-			return nil, nil
-		}
-		return []string{ownerOf(p).in(p.Namespace)}, nil
-	}}
+	return cache.Indexers{}
 }
 
 // owner is the controller of an object.
@@ -96,6 +111,10 @@ func trim(o any) (any, error) {
 		}, nil
 	case *corev1.Node:
 		return &corev1.Node{ObjectMeta: trimmed(o), Status: corev1.NodeStatus{Addresses: o.Status.Addresses}}, nil
+	case *discoveryv1.EndpointSlice:
+		return trimSlice(o), nil
+	case *unstructured.Unstructured:
+		return trimPolicy(o), nil
 	case *metav1.PartialObjectMetadata:
 		return &metav1.PartialObjectMetadata{ObjectMeta: trimmed(o)}, nil
 	}

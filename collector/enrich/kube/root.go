@@ -1,5 +1,5 @@
-// Package kube tells the names that a Kubernetes API server knows: pods with their workloads, services, nodes and
-// namespaces. It is a meta.Source on client-go's informers.
+// Package kube tells what a Kubernetes API server knows: the names of pods with their workloads and services, of services,
+// nodes and namespaces, as a meta.Source, and network policies, as a PolicySource. Both stand on client-go's informers.
 //
 // Objects are trimmed to what a name needs before they are kept. Changes of one object are told in their order, under
 // one lock; nothing is dropped. An API server that is away costs a line in the log: what was known stays known, and the
@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -66,12 +67,7 @@ type watch struct {
 
 // follow makes w see the changes of r.
 func (w *watch) follow(r resource, informer cache.SharedIndexInformer) error {
-	if err := informer.SetTransform(trim); err != nil {
-		return err
-	}
-	// Failures are told where the requests are made: see connection.note.
-	quiet := func(context.Context, *cache.Reflector, error) {}
-	if err := informer.SetWatchErrorHandlerWithContext(quiet); err != nil {
+	if err := quietly(informer); err != nil {
 		return err
 	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -80,6 +76,15 @@ func (w *watch) follow(r resource, informer cache.SharedIndexInformer) error {
 		DeleteFunc: w.deleted,
 	})
 	return err
+}
+
+// quietly makes an informer keep little and say nothing.
+func quietly(informer cache.SharedIndexInformer) error {
+	if err := informer.SetTransform(trim); err != nil {
+		return err
+	}
+	// Failures are told where the requests are made: see connection.note.
+	return informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
 }
 
 // changed tells of an object that came or changed.
@@ -93,6 +98,9 @@ func (w *watch) changed(r resource, old, o any) {
 		w.emit(meta.Update{Object: w.service(o)})
 	case *corev1.Node:
 		w.emit(meta.Update{Object: w.node(o)})
+	case *discoveryv1.EndpointSlice:
+		before, _ := old.(*discoveryv1.EndpointSlice)
+		w.sliced(before, o)
 	case *metav1.PartialObjectMetadata:
 		if r == namespaces {
 			w.emit(meta.Update{Object: w.namespace(o)})
@@ -133,6 +141,9 @@ func (w *watch) deleted(o any) {
 		key = meta.Object{Kind: meta.Service, Namespace: o.Namespace, Name: o.Name}
 	case *corev1.Node:
 		key = meta.Object{Kind: meta.Node, Name: o.Name}
+	case *discoveryv1.EndpointSlice:
+		w.sliced(o, nil)
+		return
 	case *metav1.PartialObjectMetadata:
 		if o.Namespace != "" {
 			return
