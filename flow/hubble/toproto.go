@@ -122,14 +122,15 @@ func endpointToProto(e *flow.Endpoint) *flowpb.Endpoint {
 
 // names are the DNS names of e's address.
 func names(e *flow.Endpoint) []string {
-	if e == nil || e.Name == "" || e.Kind == flow.EndpointService {
+	if e == nil || e.Name == "" || service(e) != nil {
 		return nil
 	}
 	return []string{clean(e.Name)}
 }
 
+// service is the one whose address e has, or behind which e stands.
 func service(e *flow.Endpoint) *flowpb.Service {
-	if e == nil || e.Kind != flow.EndpointService {
+	if e == nil || e.Kind != flow.EndpointService && (e.Kind != flow.EndpointPod || e.Name == "") {
 		return nil
 	}
 	return &flowpb.Service{Name: e.Name, Namespace: e.Namespace}
