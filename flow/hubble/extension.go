@@ -59,6 +59,16 @@ func (m *fields) number(key string, v uint64) {
 	*m = protowire.AppendFixed64(*m, math.Float64bits(float64(v))) // exact below 2^53
 }
 
+// index writes v also if it is 0, and nothing if it is negative.
+func (m *fields) index(key string, v int) {
+	if v < 0 {
+		return
+	}
+	*m = m.entry(key, 1+8)
+	*m = protowire.AppendTag(*m, valueNumber, protowire.Fixed64Type)
+	*m = protowire.AppendFixed64(*m, math.Float64bits(float64(v)))
+}
+
 func (m *fields) flag(key string, v bool) {
 	if !v {
 		return
@@ -127,6 +137,12 @@ func extensions(f *flow.Flow, reverse bool) *anypb.Any {
 		drop.text("symbol", d.Symbol)
 		drop.number("code", uint64(d.Code))
 		m.object("drop", drop)
+	}
+	if d := f.Policy; d != nil {
+		var policy fields
+		policy.index("rule", d.Rule)
+		policy.text("text", d.Text)
+		m.object("policy", policy)
 	}
 	if f.L7 != nil {
 		m.flag("error", f.L7.Error)

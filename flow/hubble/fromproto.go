@@ -40,9 +40,10 @@ func FromProto(p *flowpb.Flow) (*flow.Flow, error) {
 	if f.Verdict == flow.VerdictDropped {
 		f.Drop = &flow.Drop{}
 		if p.GetDropReasonDesc() != flowpb.DropReason_DROP_REASON_UNKNOWN {
-			f.Drop.Reason = p.GetDropReasonDesc().String()
+			f.Drop.Reason, f.Drop.Code = p.GetDropReasonDesc().String(), uint32(p.GetDropReasonDesc())
 		}
 	}
+	f.Policy = policyFromProto(p)
 	if p.GetL7() != nil {
 		f.Kind, f.L7 = flow.KindL7, l7FromProto(p.GetL7())
 	}
@@ -66,10 +67,10 @@ func kind(p *flowpb.Flow) flow.Kind {
 	switch {
 	case p.GetL7() != nil:
 		return flow.KindL7
-	case p.GetVerdict() == flowpb.Verdict_DROPPED:
-		return flow.KindDrop
 	case p.GetEventType().GetType() == eventPolicyVerdict:
 		return flow.KindVerdict
+	case p.GetVerdict() == flowpb.Verdict_DROPPED:
+		return flow.KindDrop
 	}
 	flags := p.GetL4().GetTCP().GetFlags()
 	switch {
@@ -232,6 +233,9 @@ func restore(f *flow.Flow, m map[string]*structpb.Value) error {
 	}
 	if d := m["drop"].GetStructValue().GetFields(); d != nil && f.Drop != nil {
 		f.Drop.Reason, f.Drop.Symbol, f.Drop.Code = d["reason"].GetStringValue(), d["symbol"].GetStringValue(), uint32(number(d["code"]))
+	}
+	if d := m["policy"].GetStructValue().GetFields(); d != nil {
+		restoreDecision(f, d)
 	}
 	if f.L7 != nil {
 		f.L7.Error = m["error"].GetBoolValue()

@@ -13,6 +13,7 @@
 //	handshake_us     number  TCP handshake, microseconds
 //	protocol         number  IP protocol where the API has no L4 message for it
 //	drop             {reason, symbol, code}: the kernel's own words
+//	policy           {rule, text}: index of the rule that allowed, and the decision in words
 //	error            bool    the exchange failed
 //	source, destination  {kind, name, node, workload_kind}: of the endpoint
 //	process          {pid, comm, destination}: owner of the local socket, and whether it is on the destination's side
@@ -86,7 +87,7 @@ func dropReason(reason string) flowpb.DropReason {
 // swapped reports whether f's packet went from Dst to Src.
 func swapped(f *flow.Flow) bool {
 	switch {
-	case f.Drop != nil:
+	case f.Drop.ByKernel():
 		return false
 	case f.L7 != nil:
 		return f.L7.Answered

@@ -77,13 +77,43 @@ var known = map[string]*flow.Flow{
 	},
 	"policy drop": {
 		Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 3, Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Proto: flow.ProtoICMP, ICMPType: 8, ICMPCode: 1,
-		SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.2.0.9"), Drop: &flow.Drop{Reason: "POLICY_DENIED"},
+		SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.2.0.9"), Drop: policyDenied, Policy: ingressDenied, Packets: 3, Bytes: 252, Point: flow.PointToEndpoint,
+	},
+	"policy drop of a reply": {
+		Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 13, Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Proto: flow.ProtoUDP, Reply: true,
+		SrcAddr: addr("10.1.0.7"), DstAddr: addr("10.2.0.9"), SrcPort: 9, DstPort: 10, Drop: policyDenied, ReplyPackets: 1, ReplyBytes: 84,
+		Policy: &flow.Decision{Rule: -1, Text: "egress default deny"},
 	},
 	"icmpv6":         {Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 4, Kind: flow.KindNew, Proto: flow.ProtoICMPv6, ICMPType: 128, SrcAddr: addr("fd00::1"), DstAddr: addr("fd00::2")},
 	"sctp":           {Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 10, Kind: flow.KindUpdate, Proto: flow.ProtoSCTP, SrcPort: 1, DstPort: 2, SrcAddr: addr("::1"), DstAddr: addr("::1")},
 	"other protocol": {Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 11, Kind: flow.KindNew, Proto: 47, SrcAddr: addr("10.0.0.1"), DstAddr: addr("10.0.0.2")},
-	"policy verdict": {Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 12, Kind: flow.KindVerdict, Verdict: flow.VerdictAudit, Proto: flow.ProtoUDP, SrcPort: 9, DstPort: 10},
+	"policy verdict": {
+		Time: at, Start: at, Src: frontend, Dst: cart, Node: n2, Seq: 12, Kind: flow.KindVerdict, Verdict: flow.VerdictAudit, Proto: flow.ProtoUDP, SrcPort: 9, DstPort: 10,
+		Policy: &flow.Decision{Rule: -1, Text: "ingress default deny because of NetworkPolicy shop/default-deny", Policies: ingressDenied.Policies[:1]},
+	},
+	"policy allows": {
+		Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 14, Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Proto: flow.ProtoTCP, SrcPort: 9, DstPort: 8080,
+		TCPFlags: flow.TCPSyn, Point: flow.PointToEndpoint, Direction: flow.DirectionIngress, Policy: ingressAllowed,
+	},
+	"policy denies": {
+		Time: at, Src: frontend, Dst: api, Node: n1, Seq: 15, Kind: flow.KindVerdict, Verdict: flow.VerdictDropped, Proto: flow.ProtoTCP, SrcPort: 9, DstPort: 443,
+		TCPFlags: flow.TCPSyn, Point: flow.PointFromEndpoint, Direction: flow.DirectionEgress, Drop: policyDenied,
+		Policy: &flow.Decision{Rule: -1, Text: "egress default deny because of NetworkPolicy shop/egress", Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: "egress"}}},
+	},
+	"policy does not bind": {
+		Time: at, Src: frontend, Dst: cart, Node: n2, Seq: 16, Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Proto: flow.ProtoTCP, SrcPort: 9, DstPort: 8081,
+		Policy: &flow.Decision{Match: flow.PolicyMatchAll, Rule: -1, Text: "no policy selects the pod"},
+	},
 }
+
+var (
+	policyDenied  = &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+	ingressDenied = &flow.Decision{Rule: -1, Text: "ingress default deny because of NetworkPolicy shop/default-deny and NetworkPolicy shop/cart", Policies: []flow.PolicyRef{
+		{Kind: "NetworkPolicy", Namespace: "shop", Name: "default-deny"}, {Kind: "NetworkPolicy", Namespace: "shop", Name: "cart"},
+	}}
+	ingressAllowed = &flow.Decision{Match: flow.PolicyMatchL3L4, Text: "NetworkPolicy shop/cart ingress[0]: from pods app=frontend of this namespace, ports 8080/TCP",
+		Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: "cart"}}}
+)
 
 func TestRoundTrip(t *testing.T) {
 	for name, f := range known {
@@ -168,6 +198,24 @@ func TestWhatHubbleClientsRead(t *testing.T) {
 		"the packet's sender":             {get("kernel drop of a reply").GetSource().GetPodName(), "cart-0"},
 		"Cilium's reason":                 {get("policy drop").GetDropReasonDesc(), flowpb.DropReason_POLICY_DENIED},
 		"its number":                      {get("policy drop").GetDropReason(), uint32(133)},
+		"and so is that of its event":     {get("policy drop").GetEventType().GetSubType(), int32(133)},
+		"summary of a denial":             {get("policy drop").GetSummary(), "POLICY_DENIED by NetworkPolicy shop/default-deny and shop/cart, 3 packets"},
+		"sender of a denied reply":        {get("policy drop of a reply").GetSource().GetPodName(), "cart-0"},
+		"verdict's event type":            {get("policy allows").GetEventType().GetType(), int32(5)},
+		"and sub-type":                    {get("policy allows").GetEventType().GetSubType(), int32(0)},
+		"match":                           {get("policy allows").GetPolicyMatchType(), uint32(2)},
+		"no match of a denial":            {get("policy denies").GetPolicyMatchType(), uint32(0)},
+		"reason of a denial":              {get("policy denies").GetDropReasonDesc(), flowpb.DropReason_POLICY_DENIED},
+		"its number, too":                 {get("policy denies").GetDropReason(), uint32(133)},
+		"no reason of an audit":           {get("policy verdict").GetDropReason(), uint32(0)},
+		"who allowed":                     {get("policy allows").GetIngressAllowedBy()[0].GetName(), "cart"},
+		"its kind":                        {get("policy allows").GetIngressAllowedBy()[0].GetKind(), "NetworkPolicy"},
+		"its namespace":                   {get("policy allows").GetIngressAllowedBy()[0].GetNamespace(), "shop"},
+		"who denied":                      {get("policy denies").GetEgressDeniedBy()[0].GetName(), "egress"},
+		"and nobody else":                 {len(get("policy denies").GetIngressDeniedBy()) + len(get("policy denies").GetEgressAllowedBy()), 0},
+		"who would have denied":           {get("policy verdict").GetIngressDeniedBy()[0].GetName(), "default-deny"},
+		"who dropped":                     {get("policy drop").GetIngressDeniedBy()[1].GetName(), "cart"},
+		"summary of a verdict":            {get("policy denies").GetSummary(), "denied: egress default deny because of NetworkPolicy shop/egress"},
 		"event type of a drop":            {get("policy drop").GetEventType().GetSubType(), int32(133)},
 		"reply closes":                    {get("closed by a reply").GetSourceService().GetName(), "cart"},
 		"summary of a close":              {get("closed by a reply").GetSummary(), "TCP closed after 2.0 s 1.2 kB / 35 kB"},
@@ -230,6 +278,75 @@ func TestForeignFlow(t *testing.T) {
 	if _, err := FromProto(&flowpb.Flow{IP: &flowpb.IP{Source: "x"}}); err == nil {
 		t.Error("a wrong address was accepted")
 	}
+}
+
+// A verdict of a Cilium agent: no extensions, the reason is a number of its own.
+func TestForeignVerdict(t *testing.T) {
+	by := []*flowpb.Policy{{Name: "l3", Namespace: "shop", Kind: "CiliumNetworkPolicy", Revision: 7}}
+	for _, tt := range []struct {
+		name string
+		p    *flowpb.Flow
+		want flow.Flow
+		what string
+	}{
+		{"denied", &flowpb.Flow{Verdict: flowpb.Verdict_DROPPED, DropReasonDesc: flowpb.DropReason_POLICY_DENIED, EventType: &flowpb.CiliumEventType{Type: 5},
+			TrafficDirection: flowpb.TrafficDirection_EGRESS, EgressDeniedBy: by},
+			flow.Flow{Kind: flow.KindVerdict, Verdict: flow.VerdictDropped, Direction: flow.DirectionEgress, Drop: policyDenied}, "denied by CiliumNetworkPolicy shop/l3"},
+		{"allowed", &flowpb.Flow{Verdict: flowpb.Verdict_FORWARDED, PolicyMatchType: 1, EventType: &flowpb.CiliumEventType{Type: 5},
+			TrafficDirection: flowpb.TrafficDirection_INGRESS, IngressAllowedBy: by},
+			flow.Flow{Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Direction: flow.DirectionIngress}, "allowed by CiliumNetworkPolicy shop/l3"},
+		{"nobody named", &flowpb.Flow{Verdict: flowpb.Verdict_AUDIT, EventType: &flowpb.CiliumEventType{Type: 5}},
+			flow.Flow{Kind: flow.KindVerdict, Verdict: flow.VerdictAudit}, "audit, would be denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := FromProto(tt.p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := flow.Flow{Kind: f.Kind, Verdict: f.Verdict, Direction: f.Direction, Drop: f.Drop}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if got := Summary(f); got != tt.what {
+				t.Errorf("got %q, want %q", got, tt.what)
+			}
+			if f.Policy == nil || f.Policy.Match != flow.PolicyMatch(tt.p.GetPolicyMatchType()) || f.Policy.Rule != -1 {
+				t.Errorf("got %+v", f.Policy)
+			}
+		})
+	}
+}
+
+// FuzzFromProto reads what another server may send: it fails with an error, or gives a flow that comes back the same.
+func FuzzFromProto(f *testing.F) {
+	for _, k := range known {
+		b, err := proto.Marshal(ToProto(k))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p flowpb.Flow
+		if proto.Unmarshal(b, &p) != nil {
+			return
+		}
+		first, err := FromProto(&p)
+		if err != nil {
+			return
+		}
+		q := ToProto(first)
+		if _, err := proto.Marshal(q); err != nil {
+			t.Fatal(err)
+		}
+		again, err := FromProto(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(first.Policy, again.Policy); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestMask(t *testing.T) {

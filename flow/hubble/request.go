@@ -22,20 +22,25 @@ type Extra struct {
 	Secondary   bool // also send observations of traffic that is counted at another point
 }
 
-// ExtraFilter narrows every filter of the whitelist, or of the blacklist: {"drop_reason": ["NO_SOCKET"], "text": ["cart"], "error": true}.
+// ExtraFilter narrows every filter of the whitelist, or of the blacklist: {"drop_reason": ["NO_SOCKET"], "policy":
+// ["shop/default-deny"], "text": ["cart"], "error": true}.
 type ExtraFilter struct {
 	DropReason []string // kernel's names
+	Policy     []string // as filter.Filter has them
 	Text       []string
 	Error      *bool
 }
 
 func (e *ExtraFilter) isZero() bool {
-	return len(e.DropReason) == 0 && len(e.Text) == 0 && e.Error == nil
+	return len(e.DropReason) == 0 && len(e.Policy) == 0 && len(e.Text) == 0 && e.Error == nil
 }
 
 func (e *ExtraFilter) narrow(f *filter.Filter) {
 	if len(e.DropReason) > 0 {
 		f.DropReason = e.DropReason
+	}
+	if len(e.Policy) > 0 {
+		f.Policy = e.Policy
 	}
 	if len(e.Text) > 0 {
 		f.Text = e.Text
@@ -47,7 +52,7 @@ func (e *ExtraFilter) narrow(f *filter.Filter) {
 
 func (e *ExtraFilter) structure() *structpb.Struct {
 	s := &structpb.Struct{Fields: map[string]*structpb.Value{}}
-	for key, list := range map[string][]string{"drop_reason": e.DropReason, "text": e.Text} {
+	for key, list := range map[string][]string{"drop_reason": e.DropReason, "policy": e.Policy, "text": e.Text} {
 		if len(list) == 0 {
 			continue
 		}
@@ -125,6 +130,8 @@ func (e *ExtraFilter) read(v *structpb.Value) error {
 		switch key {
 		case "drop_reason":
 			e.DropReason, err = readStrings(v)
+		case "policy":
+			e.Policy, err = readStrings(v)
 		case "text":
 			e.Text, err = readStrings(v)
 		case "error":
@@ -132,7 +139,7 @@ func (e *ExtraFilter) read(v *structpb.Value) error {
 			b, err = readBool(v)
 			e.Error = &b
 		default:
-			err = errors.New("is not one of drop_reason, text, error")
+			err = errors.New("is not one of drop_reason, policy, text, error")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)

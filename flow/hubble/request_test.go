@@ -17,7 +17,7 @@ import (
 func TestExtraRoundTrip(t *testing.T) {
 	yes := true
 	for _, want := range []Extra{
-		{}, {Secondary: true}, {Allow: ExtraFilter{DropReason: []string{"NO_SOCKET", "OTHERHOST"}}, Deny: ExtraFilter{Text: []string{"x"}, Error: &yes}},
+		{}, {Secondary: true}, {Allow: ExtraFilter{DropReason: []string{"NO_SOCKET", "OTHERHOST"}, Policy: []string{"shop/cart"}}, Deny: ExtraFilter{Text: []string{"x"}, Error: &yes}},
 	} {
 		a, err := want.ToProto()
 		if err != nil {
@@ -35,12 +35,12 @@ func TestExtraRoundTrip(t *testing.T) {
 
 func TestExtraRefusesWhatItDoesNotKnow(t *testing.T) {
 	for want, m := range map[string]map[string]any{
-		"extensions: x: is not one of allow, deny, secondary":         {"x": 1},
-		"extensions: secondary: is not true or false":                 {"secondary": "yes"},
-		"extensions: allow: is not an object":                         {"allow": true},
-		"extensions: deny: y: is not one of drop_reason, text, error": {"deny": map[string]any{"y": 1}},
-		"extensions: allow: text: is not a list of strings":           {"allow": map[string]any{"text": []any{1}}},
-		"extensions: allow: drop_reason: is not a list of strings":    {"allow": map[string]any{"drop_reason": "x"}},
+		"extensions: x: is not one of allow, deny, secondary":                 {"x": 1},
+		"extensions: secondary: is not true or false":                         {"secondary": "yes"},
+		"extensions: allow: is not an object":                                 {"allow": true},
+		"extensions: deny: y: is not one of drop_reason, policy, text, error": {"deny": map[string]any{"y": 1}},
+		"extensions: allow: text: is not a list of strings":                   {"allow": map[string]any{"text": []any{1}}},
+		"extensions: allow: drop_reason: is not a list of strings":            {"allow": map[string]any{"drop_reason": "x"}},
 	} {
 		s, err := structpb.NewStruct(m)
 		if err != nil {
@@ -78,7 +78,9 @@ func TestSetFromRequest(t *testing.T) {
 		{"narrowed", http, nil, Extra{Allow: ExtraFilter{Error: &yes}}, "http,http without an answer,nxdomain"},
 		{"text alone", nil, nil, Extra{Allow: ExtraFilter{Text: []string{"tcp_v4"}}}, "kernel drop of a reply"},
 		{"kernel reason", nil, nil, Extra{Allow: ExtraFilter{DropReason: []string{"no_socket"}}}, "kernel drop of a reply"},
-		{"denied", drops, nil, Extra{Deny: ExtraFilter{Text: []string{"tcp_v4"}}}, "policy drop"},
+		{"policy", nil, nil, Extra{Allow: ExtraFilter{Policy: []string{"shop/cart"}}}, "policy allows,policy drop"},
+		{"reversed", drops, nil, Extra{Deny: ExtraFilter{Policy: []string{"cart", "egress"}}}, "kernel drop of a reply,policy drop of a reply"},
+		{"denied", drops, nil, Extra{Deny: ExtraFilter{Text: []string{"tcp_v4"}}}, "policy denies,policy drop,policy drop of a reply"},
 		{"denial narrowed", drops, drops, Extra{Deny: ExtraFilter{Error: &no, Text: []string{"policy"}}}, "kernel drop of a reply"},
 	}
 	for _, tt := range tests {

@@ -7,7 +7,7 @@ import (
 )
 
 // Summary says in words what happened in f, with its figures: "GET /cart/7 -> 200 3.1 ms", "TCP closed after 2.1 s 1.2
-// kB / 34 kB", "NO_SOCKET in tcp_v4_rcv".
+// kB / 34 kB", "NO_SOCKET in tcp_v4_rcv", "POLICY_DENIED by NetworkPolicy data/default-deny, 3 packets".
 func Summary(f *flow.Flow) string {
 	s := flow.Describe(f)
 	switch {
@@ -15,6 +15,8 @@ func Summary(f *flow.Flow) string {
 		if f.L7.Answered && f.L7.Latency >= 0 {
 			s += " " + flow.Duration(f.L7.Latency)
 		}
+	case f.Dropped() > 1:
+		s += ", " + strconv.FormatUint(f.Dropped(), 10) + " packets"
 	case f.Kind == flow.KindClose || f.Kind == flow.KindUpdate:
 		s += " " + Bytes(f.Bytes) + " / " + Bytes(f.ReplyBytes)
 	}

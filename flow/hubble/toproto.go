@@ -21,7 +21,7 @@ func ToProto(f *flow.Flow) *flowpb.Flow {
 		src, dst, point = dst, src, point.Opposite()
 		srcAddr, dstAddr, srcPort, dstPort = dstAddr, srcAddr, dstPort, srcPort
 	}
-	reply := reverse || f.Drop != nil && f.Reply
+	reply := reverse || f.Drop.ByKernel() && f.Reply
 	p := &flowpb.Flow{
 		Time:                  timestamppb.New(time.Unix(0, f.Time)),
 		Uuid:                  f.UUID(),
@@ -52,6 +52,9 @@ func ToProto(f *flow.Flow) *flowpb.Flow {
 	if f.Drop != nil {
 		p.DropReasonDesc = dropReason(f.Drop.Reason)
 		p.DropReason = uint32(p.DropReasonDesc) //nolint:staticcheck // older clients read it
+	}
+	if f.Policy != nil {
+		policyToProto(p, f.Policy)
 	}
 	if f.L7 != nil {
 		p.Type = flowpb.FlowType_L7
