@@ -11,7 +11,7 @@ WEB     := ui/web
 WEB_SRC := $(shell find $(WEB)/src $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts -type f 2>/dev/null)
 ARGS    ?=
 
-.PHONY: help run build web deps test test-go test-web lint generate generate-check bench soak clean
+.PHONY: help run build web deps test test-go test-web lint generate generate-check manifests bench soak clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ generate: ## Make the BPF objects anew (clang-19)
 
 generate-check: ## Fail if what is generated and committed is stale
 	@scripts/generate-check.sh
+
+manifests: ## Render the Helm chart anew: deploy/manifests and the goldens
+	scripts/install-helm.sh
+	$(GO) test ./deploy -run 'TestRendered|TestCopies' -count=1 -update
 
 bench: build ## Run all benchmarks; writes docs/benchmarks.md and docs/benchmarks.json
 	@scripts/deps.sh test

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 run_packages=(iproute2 nftables redis-server postgresql openssl)
-test_packages=("${run_packages[@]}" clang-19 llvm-19 libbpf-dev bpftool chromium prometheus etcd-server)
+test_packages=("${run_packages[@]}" clang-19 llvm-19 libbpf-dev bpftool chromium prometheus etcd-server systemd)
 
 case "${1:-}" in
 run) packages=("${run_packages[@]}") ;;
@@ -46,6 +46,7 @@ done
 scripts/install-chdb.sh
 if [[ $1 == test ]]; then
   scripts/install-kube-apiserver.sh
+  scripts/install-helm.sh
 fi
 if [[ $1 == test ]]; then
   scripts/install-jaeger.sh

@@ -1,0 +1,3 @@
+package deploy
+
+func serve(string) {}
