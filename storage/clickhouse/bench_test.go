@@ -46,7 +46,16 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // BenchmarkSize stores half an hour of the shop's traffic at 300 flows/s and reports bytes per flow at rest, and how long the map takes.
-func BenchmarkSize(b *testing.B) {
+func BenchmarkSize(b *testing.B) { benchmarkSize(b, (*storagetest.Traffic).Next) }
+
+// BenchmarkSizePolicies is BenchmarkSize with policies that decide on every second connection: 6 % of the records.
+func BenchmarkSizePolicies(b *testing.B) {
+	benchmarkSize(b, func(t *storagetest.Traffic, flows []flow.Flow, n int) []flow.Flow {
+		return t.WithPolicies().Next(flows, n)
+	})
+}
+
+func benchmarkSize(b *testing.B, next func(t *storagetest.Traffic, flows []flow.Flow, n int) []flow.Flow) {
 	s, e := newStore(b)
 	ctx := context.Background()
 	start := time.Now().Add(-2 * time.Hour).Truncate(time.Hour).UnixNano()
@@ -54,7 +63,7 @@ func BenchmarkSize(b *testing.B) {
 	const rows = 500_000
 	var batch []flow.Flow
 	for range rows / 50_000 {
-		batch = traffic.Next(batch[:0], 50_000)
+		batch = next(traffic, batch[:0], 50_000)
 		if err := s.Write(ctx, batch, ""); err != nil {
 			b.Fatal(err)
 		}

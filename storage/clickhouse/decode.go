@@ -163,20 +163,13 @@ func (d *decoder) policy(i int) *flow.Decision {
 	if p == nil {
 		p = &flow.Decision{Match: policyMatches[k.match], Rule: int(k.rule), Text: k.text}
 		for _, name := range lines(k.policies) {
-			p.Policies = append(p.Policies, policyRef(name))
+			p.Policies = append(p.Policies, flow.ParsePolicyRef(name))
 		}
 		if len(d.decisions) < maxShared {
 			d.decisions[k] = p
 		}
 	}
 	return p
-}
-
-// policyRef reads what PolicyRef.String gives.
-func policyRef(s string) flow.PolicyRef {
-	kind, rest, _ := strings.Cut(s, " ")
-	namespace, name, _ := strings.Cut(rest, "/")
-	return flow.PolicyRef{Kind: kind, Namespace: namespace, Name: name}
 }
 
 func (d *decoder) path(f *flow.Flow, i int) []flow.Hop {

@@ -131,6 +131,9 @@ func (a *aggregate) edge(f filter.Filter) string {
 	if len(f.DropReason) > 0 {
 		conds = append(conds, fmt.Sprintf("(verdict = 'dropped' AND upper(%s) IN %s)", a.dropReason, a.params.strs(each(f.DropReason, rollup.Reason))))
 	}
+	if len(f.Policy) > 0 {
+		conds = append(conds, a.where.policy(a.source.policy, f.Policy))
+	}
 	if len(f.Protocol) > 0 {
 		conds = append(conds, a.protocol(f.Protocol))
 	}
@@ -140,7 +143,7 @@ func (a *aggregate) edge(f filter.Filter) string {
 	if len(f.Text) > 0 {
 		conds = append(conds, or(each(f.Text, func(v string) string {
 			p := a.params.str(v)
-			return or(each([]string{"src_group", "src_name", "dst_group", "dst_name", a.dropReason, a.dropSymbol, a.policy},
+			return or(each([]string{"src_group", "src_name", "dst_group", "dst_name", a.dropReason, a.dropSymbol, a.source.policy},
 				func(column string) string { return fmt.Sprintf("positionCaseInsensitive(%s, %s) > 0", column, p) }))
 		})))
 	}
@@ -208,7 +211,7 @@ func (s *Store) decisions(ctx context.Context, a *aggregate, ends, group string)
 	columns := proto.Results{{Data: &names[0]}, {Data: &names[1]}, {Data: &names[2]}, {Data: &names[3]}, {Data: &verdict}, {Data: &key},
 		{Data: &connections}, {Data: &packets}, {Data: &last}}
 	sql := fmt.Sprintf(`SELECT %s, toUInt8(verdict), CAST(%[2]s, 'String'), toUInt64(sum(%[3]s)), toUInt64(sum(%[4]s)), toUnixTimestamp64Nano(max(%[5]s))
-FROM %[6]s WHERE %[7]s AND %[2]s != '' GROUP BY %[8]s verdict, %[2]s`, ends, a.policy, a.decisions, a.drops, a.last, a.table, a.cond, group)
+FROM %[6]s WHERE %[7]s AND %[2]s != '' GROUP BY %[8]s verdict, %[2]s`, ends, a.source.policy, a.decisions, a.drops, a.last, a.table, a.cond, group)
 	sums := make(map[[4]string]*rollup.Decisions)
 	err := s.query(ctx, sql, a.params, columns, func() error {
 		for i := range key.Rows() {

@@ -48,7 +48,10 @@ func (w *where) set(s filter.Set) string {
 }
 
 // reverse selects records that also speak of packets from dst to src: see filter.Filter.
-const reverse = "(verdict != 'dropped' AND (reply OR reply_packets > 0 OR kind = 'l7'))"
+const reverse = "(NOT " + byKernel + " AND (reply OR reply_packets > 0 OR kind = 'l7'))"
+
+// byKernel is what flow.Drop.ByKernel says.
+const byKernel = "(verdict = 'dropped' AND drop_reason != '" + flow.DropPolicyDenied + "')"
 
 func (w *where) filter(f filter.Filter) string {
 	conds := w.record(&f)
@@ -103,7 +106,7 @@ func (w *where) direction(f *filter.Filter, src, dst string, isReverse bool) []s
 		if yes && !no && !isReverse || no && !yes && isReverse {
 			opposite = none
 		}
-		conds = append(conds, fmt.Sprintf("if(verdict = 'dropped', reply IN %s, %s)", nums(w.params, bits(f.Reply)), opposite))
+		conds = append(conds, fmt.Sprintf("if(%s, reply IN %s, %s)", byKernel, nums(w.params, bits(f.Reply)), opposite))
 	}
 	return conds
 }
@@ -181,6 +184,9 @@ func (w *where) record(f *filter.Filter) []string {
 	if len(f.DropReason) > 0 {
 		add("(verdict = 'dropped' AND upper(drop_reason) IN " + w.params.strs(each(f.DropReason, rollup.Reason)) + ")")
 	}
+	if len(f.Policy) > 0 {
+		add(w.policy("policy", f.Policy))
+	}
 	if len(f.Protocol) > 0 {
 		add(w.protocol(f.Protocol))
 	}
@@ -235,6 +241,22 @@ func (w *where) record(f *filter.Filter) []string {
 		add(or(each(f.Text, w.text)))
 	}
 	return conds
+}
+
+// policy is the condition that one of the policies in column, "Kind namespace/name" one a line, is one of values.
+func (w *where) policy(column string, values []string) string {
+	is := or(each(values, func(v string) string {
+		r := flow.ParsePolicyRef(v)
+		conds := []string{"substring(x, greatest(position(x, '/'), position(x, ' ')) + 1) = " + w.params.str(r.Name)}
+		if r.Namespace != "" {
+			conds = append(conds, "substring(x, position(x, ' ') + 1) = "+w.params.str(r.Path()))
+		}
+		if r.Kind != "" {
+			conds = append(conds, fmt.Sprintf("startsWith(x, %s)", w.params.str(r.Kind+" ")))
+		}
+		return and(conds)
+	}))
+	return fmt.Sprintf("(%[1]s != '' AND arrayExists(x -> %[2]s, splitByChar('\n', CAST(%[1]s, 'String'))))", column, is)
 }
 
 func (w *where) protocol(values []string) string {

@@ -10,13 +10,13 @@ import (
 	"github.com/parallax-flow/parallax/flow/query"
 )
 
-// OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, edge, verdict, drop reason, protocol, failure,
-// and text, which is then looked for in groups, names, drop reasons and symbols, and names of policies. Such a filter speaks of edges: Src is
+// OnEdges reports whether all fields that s sets are known of an edge: groups, workloads, edge, verdict, drop reason, policy, protocol,
+// failure, and text, which is then looked for in groups, names, drop reasons and symbols, and names of policies. Such a filter speaks of edges: Src is
 // an edge's source and nothing else, where for a record it may also be the sender of replies.
 func OnEdges(s filter.Set) bool {
 	for _, f := range slices.Concat(s.Allow, s.Deny) {
 		f.SrcNamespace, f.DstNamespace, f.SrcWorkload, f.DstWorkload, f.Edge = nil, nil, nil, nil, nil
-		f.Verdict, f.DropReason, f.Protocol, f.Error, f.Text = nil, nil, nil, nil, nil
+		f.Verdict, f.DropReason, f.Policy, f.Protocol, f.Error, f.Text = nil, nil, nil, nil, nil, nil
 		if !reflect.ValueOf(f).IsZero() {
 			return false
 		}
@@ -46,6 +46,7 @@ func matches(x *filter.Filter, f *flow.Flow) bool {
 		(x.Error == nil || *x.Error == failed) &&
 		(len(x.Protocol) == 0 || hasProtocol(x.Protocol, f)) &&
 		(len(x.DropReason) == 0 || f.Drop != nil && hasReason(x.DropReason, f.Drop.Reason)) &&
+		(len(x.Policy) == 0 || hasPolicy(x.Policy, f.Policy)) &&
 		(len(x.Text) == 0 || hasText(x.Text, src, dst, f))
 }
 
@@ -94,6 +95,15 @@ func Reason(s string) string { return strings.TrimPrefix(strings.ToUpper(s), "SK
 
 func hasReason(reasons []string, reason string) bool {
 	return slices.ContainsFunc(reasons, func(r string) bool { return strings.EqualFold(Reason(r), reason) })
+}
+
+func hasPolicy(values []string, d *flow.Decision) bool {
+	return d != nil && slices.ContainsFunc(values, func(v string) bool {
+		want := flow.ParsePolicyRef(v)
+		return slices.ContainsFunc(d.Policies, func(p flow.PolicyRef) bool {
+			return p.Name == want.Name && (want.Namespace == "" || p.Namespace == want.Namespace) && (want.Kind == "" || p.Kind == want.Kind)
+		})
+	})
 }
 
 func hasText(texts []string, src, dst query.NodeKey, f *flow.Flow) bool {

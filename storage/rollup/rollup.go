@@ -22,9 +22,7 @@ func Port(f *flow.Flow) uint16 {
 }
 
 // swapped reports whether f is a reply that the kernel dropped. The source of a drop by policy is always who began.
-func swapped(f *flow.Flow) bool {
-	return f.Kind == flow.KindDrop && f.Reply && reasonOf(f) != flow.DropPolicyDenied
-}
+func swapped(f *flow.Flow) bool { return f.Drop.ByKernel() && f.Reply }
 
 // Ends returns the initiator and the responder of f's connection. They are Src and Dst but for a reply that the kernel
 // dropped, whose Src is the responder that sent it.

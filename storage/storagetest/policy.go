@@ -48,7 +48,7 @@ func (t *Traffic) decide(p *policy, f flow.Flow) bool {
 		return false
 	}
 	v.Kind, v.TCPFlags, v.Packets = flow.KindDrop, flow.TCPSyn, 1+t.rand.Uint64N(4)
-	v.Bytes = 60 * v.Packets
+	v.Bytes, v.ReplyPackets = 60*v.Packets, t.rand.Uint64N(2)
 	t.pending = append(t.pending, v)
 	return true
 }
