@@ -31,6 +31,12 @@ func newTestDecoder(t testing.TB) *Decoder {
 		Clock:   &Clock{sample: func() (uint64, int64, int64) { return 1 << 62, wallOffset, 1 }},
 		Reasons: &Reasons{load: func() (map[uint32]string, error) { return map[uint32]string{3: "NO_SOCKET"}, nil }},
 		Symbols: &Symbols{load: func() (*symbolTable, error) { return symbols, nil }},
+		Policy: func(rule uint32) *flow.Decision {
+			if rule == 7 {
+				return knownDecision
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +143,56 @@ func TestDecodeDrop(t *testing.T) {
 	}
 }
 
+var knownDecision = &flow.Decision{Match: flow.PolicyMatchL3L4, Text: "a rule"}
+
+func verdictRecord(kind flow.Kind, verdict uint8, rule uint32) []byte {
+	r := flowRecord()
+	r[flowKind], r[flowVerdict], r[flowReply] = byte(kind), verdict, 0
+	binary.NativeEndian.PutUint32(r[flowRule:], rule)
+	return r
+}
+
+func TestDecodeVerdict(t *testing.T) {
+	denied := &flow.Drop{Reason: "POLICY_DENIED", Code: 133}
+	forgotten := &flow.Decision{Rule: -1, Text: "rule 9, which is no longer known"}
+	type result struct {
+		Kind    flow.Kind
+		Verdict flow.Verdict
+		Drop    *flow.Drop
+		Policy  *flow.Decision
+		Point   flow.Point
+		Packets uint64
+		Dropped uint64
+	}
+	for name, c := range map[string]struct {
+		rec  []byte
+		want result
+	}{
+		"allowed": {verdictRecord(flow.KindVerdict, 1, 7), result{Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Policy: knownDecision}},
+		"denied":  {verdictRecord(flow.KindVerdict, 2, 7), result{Kind: flow.KindVerdict, Verdict: flow.VerdictDropped, Drop: denied, Policy: knownDecision}},
+		"audit":   {verdictRecord(flow.KindVerdict, 3, 9), result{Kind: flow.KindVerdict, Verdict: flow.VerdictAudit, Policy: forgotten}},
+		"no more": {verdictRecord(flow.KindVerdict, 0, 9), result{Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Policy: forgotten}},
+		"dropped": {verdictRecord(flow.KindDrop, 2, 9), result{Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Drop: denied, Policy: forgotten, Dropped: 23}},
+		"update":  {flowRecord(), result{Kind: flow.KindUpdate, Verdict: flow.VerdictForwarded}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, out := newTestDecoder(t), &flow.Batch{}
+			if err := d.Decode(c.rec, out, nil); err != nil {
+				t.Fatal(err)
+			}
+			f := &out.Flows[0]
+			c.want.Point, c.want.Packets = flow.PointToEndpoint, 11
+			if f.Reply {
+				c.want.Point = flow.PointFromEndpoint
+			}
+			got := result{Kind: f.Kind, Verdict: f.Verdict, Drop: f.Drop, Policy: f.Policy, Point: f.Point, Packets: f.Packets, Dropped: f.Dropped()}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestConsumedIsNoDrop(t *testing.T) {
 	for _, tt := range []struct {
 		reason, symbol string
@@ -198,7 +254,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"flow too short":  edit(flowRecord(), func(r []byte) { binary.NativeEndian.PutUint16(r[hdrLen:], flowSize-1) }),
 		"drop too short":  edit(dropRecord(1, 1), func(r []byte) { binary.NativeEndian.PutUint16(r[hdrLen:], dropSize-1) }),
 		"payload short":   edit(payloadRecord(""), func(r []byte) { binary.NativeEndian.PutUint16(r[hdrLen:], payloadSize-1) }),
-		"kind":            edit(flowRecord(), func(r []byte) { r[flowKind] = 5 }),
+		"kind":            edit(flowRecord(), func(r []byte) { r[flowKind] = 6 }),
+		"kind too great":  edit(flowRecord(), func(r []byte) { r[flowKind] = 8 }),
+		"verdict of flow": edit(flowRecord(), func(r []byte) { r[flowVerdict] = 1 }),
+		"verdict of drop": verdictRecord(flow.KindDrop, 3, 7),
+		"verdict unknown": verdictRecord(flow.KindVerdict, 4, 7),
 		"no kind":         edit(flowRecord(), func(r []byte) { r[flowKind] = 0 }),
 		"role":            edit(flowRecord(), func(r []byte) { r[flowRole] = roleCount }),
 		"role of payload": edit(payloadRecord(""), func(r []byte) { r[payloadRole] = roleCount }),
@@ -271,11 +331,23 @@ func TestInternTablesAreBounded(t *testing.T) {
 	if len(d.drops) > maxDrops {
 		t.Errorf("%d drops held", len(d.drops))
 	}
+	for i := range uint32(maxRules + 10) {
+		out.Reset()
+		if err := d.Decode(verdictRecord(flow.KindVerdict, 2, i), out, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.rules) > maxRules {
+		t.Errorf("%d rules held", len(d.rules))
+	}
 }
 
 func TestDecodeAllocatesNothing(t *testing.T) {
-	d, out := newTestDecoder(t), &flow.Batch{Flows: make([]flow.Flow, 0, 4)}
-	recs := [][]byte{flowRecord(), dropRecord(3, 0x1010), payloadRecord("GET / HTTP/1.1\r\n")}
+	d, out := newTestDecoder(t), &flow.Batch{Flows: make([]flow.Flow, 0, 8)}
+	recs := [][]byte{
+		flowRecord(), dropRecord(3, 0x1010), payloadRecord("GET / HTTP/1.1\r\n"),
+		verdictRecord(flow.KindDrop, 2, 7), verdictRecord(flow.KindVerdict, 1, 9),
+	}
 	payload := func(*l7.Segment) {}
 	if n := testing.AllocsPerRun(1000, func() {
 		out.Reset()
@@ -293,6 +365,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(flowRecord())
 	f.Add(dropRecord(3, 0x1010))
 	f.Add(payloadRecord("GET / HTTP/1.1\r\n"))
+	f.Add(verdictRecord(flow.KindDrop, 2, 7))
+	f.Add(verdictRecord(flow.KindVerdict, 3, 9))
 	f.Add([]byte{1, 1, 0, 0, 0, 0, 0, 0})
 	d, out := newTestDecoder(f), &flow.Batch{}
 	f.Fuzz(func(t *testing.T, rec []byte) {
@@ -311,7 +385,8 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d results with error %v", made, err)
 		}
 		for i := range out.Flows {
-			if v := &out.Flows[i]; v.Node != node || (v.Drop != nil) != (v.Verdict == flow.VerdictDropped) {
+			if v := &out.Flows[i]; v.Node != node || (v.Drop != nil) != (v.Verdict == flow.VerdictDropped) ||
+				v.Kind == flow.KindVerdict && v.Policy == nil || v.Policy != nil && v.Kind != flow.KindVerdict && v.Kind != flow.KindDrop {
 				t.Errorf("flow breaks the rules of flow.Flow: %+v", v)
 			}
 		}

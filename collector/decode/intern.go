@@ -2,6 +2,7 @@ package decode
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/parallax-flow/parallax/flow"
 )
@@ -9,6 +10,7 @@ import (
 // Bounds of the intern tables. A full table is emptied: values in use live on, and the next record makes them anew.
 const (
 	maxDrops = 1 << 12 // reason x location; a kernel uses some hundreds
+	maxRules = 1 << 12 // that nobody knows
 	maxProcs = 1 << 16
 )
 
@@ -46,6 +48,24 @@ func (d *Decoder) reason(reason uint32, location uint64) *flow.Drop {
 // really drop has a reason.
 func isConsumed(d *flow.Drop) bool {
 	return d.Reason == "NOT_SPECIFIED" && (d.Symbol == "tcp_v4_rcv" || d.Symbol == "tcp_v6_rcv")
+}
+
+// decision returns what rule means. What was forgotten is said to be so.
+func (d *Decoder) decision(rule uint32) *flow.Decision {
+	if d.policy != nil {
+		if v := d.policy(rule); v != nil {
+			return v
+		}
+	}
+	if v, ok := d.rules[rule]; ok {
+		return v
+	}
+	if len(d.rules) >= maxRules {
+		clear(d.rules)
+	}
+	v := &flow.Decision{Rule: -1, Text: fmt.Sprintf("rule %d, which is no longer known", rule)}
+	d.rules[rule] = v
+	return v
 }
 
 func (d *Decoder) process(pid uint32, comm *[commSize]byte) *flow.Process {

@@ -16,6 +16,10 @@ const (
 	eventDrop    = 2
 	eventPayload = 3
 
+	verdictNone   = 0
+	verdictDenied = 2
+	verdictAudit  = 3
+
 	hdrType    = 0
 	hdrVersion = 1
 	hdrLen     = 2
@@ -77,7 +81,7 @@ func (d *Decoder) flow(rec []byte, out *flow.Batch) error {
 	}
 	r := (*[flowSize]byte)(rec)
 	kind := flow.Kind(r[flowKind])
-	if kind < flow.KindNew || kind > flow.KindClose || r[flowRole] >= roleCount {
+	if !isFlowKind(kind) || r[flowRole] >= roleCount || !decides(kind, r[flowVerdict]) {
 		return ErrRecord
 	}
 	f := out.Next()
@@ -100,8 +104,36 @@ func (d *Decoder) flow(rec []byte, out *flow.Batch) error {
 	f.Verdict = flow.VerdictForwarded
 	f.Reply = r[flowReply] != 0
 	f.Point, f.Direction = point(r[flowRole], r[flowEgress] != 0, f.Reply)
+	if kind == flow.KindDrop || kind == flow.KindVerdict {
+		f.Policy = d.decision(binary.NativeEndian.Uint32(r[flowRule:]))
+		switch r[flowVerdict] {
+		case verdictDenied:
+			f.Verdict, f.Drop = flow.VerdictDropped, &policyDenied
+		case verdictAudit:
+			f.Verdict = flow.VerdictAudit
+		}
+	}
 	return nil
 }
+
+// isFlowKind tells the kinds of flow events from those that other records or user space make.
+func isFlowKind(k flow.Kind) bool {
+	return k >= flow.KindNew && k <= flow.KindDrop || k == flow.KindVerdict
+}
+
+// decides reports whether an event of that kind can say verdict.
+func decides(kind flow.Kind, verdict uint8) bool {
+	switch kind {
+	case flow.KindDrop:
+		return verdict == verdictDenied
+	case flow.KindVerdict:
+		return verdict <= verdictAudit
+	}
+	return verdict == verdictNone
+}
+
+// policyDenied is the reason of each drop by policy.
+var policyDenied = flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
 
 func (d *Decoder) drop(rec []byte, out *flow.Batch) error {
 	if len(rec) < dropSize {

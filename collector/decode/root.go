@@ -23,6 +23,10 @@ type Config struct {
 	Clock   *Clock     // nil: this machine's
 	Reasons *Reasons   // nil: read from the running kernel's BTF when the first drop arrives
 	Symbols *Symbols   // nil: read from /proc/kallsyms when the first drop arrives
+
+	// Policy tells what the number of a rule means, by a value that is shared and does not change; nil for one that it
+	// does not know. It is called for each verdict and drop by policy. nil: none is known.
+	Policy func(rule uint32) *flow.Decision
 }
 
 // Decoder decodes the records of one node. It is not safe for concurrent use.
@@ -33,6 +37,8 @@ type Decoder struct {
 	symbols *Symbols
 	drops   map[dropKey]*flow.Drop
 	procs   map[procKey]*flow.Process
+	rules   map[uint32]*flow.Decision // that are not known
+	policy  func(rule uint32) *flow.Decision
 	segment l7.Segment
 }
 
@@ -42,8 +48,8 @@ func New(cfg Config) (*Decoder, error) {
 		return nil, fmt.Errorf("decode: no node given")
 	}
 	d := &Decoder{
-		node: cfg.Node, clock: cfg.Clock, reasons: cfg.Reasons, symbols: cfg.Symbols,
-		drops: make(map[dropKey]*flow.Drop), procs: make(map[procKey]*flow.Process),
+		node: cfg.Node, clock: cfg.Clock, reasons: cfg.Reasons, symbols: cfg.Symbols, policy: cfg.Policy,
+		drops: make(map[dropKey]*flow.Drop), procs: make(map[procKey]*flow.Process), rules: make(map[uint32]*flow.Decision),
 	}
 	if d.clock == nil {
 		d.clock = NewClock()
