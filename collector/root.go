@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parallax-flow/parallax/collector/decode"
+	"github.com/parallax-flow/parallax/collector/enforce"
 	"github.com/parallax-flow/parallax/collector/enrich"
 	"github.com/parallax-flow/parallax/collector/l7"
 	"github.com/parallax-flow/parallax/collector/probe"
@@ -32,6 +33,7 @@ type Config struct {
 	RingSize int        // flows kept for the Observer API; default 65536
 	Confined bool       // report only drops in the node's own network namespace and its pods', not in all of the machine
 	Probe    probe.Config
+	Enforce  enforce.Config // Node and NetNS are those of Node and Probe
 	L7       l7.Config
 	Enrich   enrich.Config
 	Publish  publish.Config
@@ -39,8 +41,9 @@ type Config struct {
 
 // Deps of a Collector.
 type Deps struct {
-	Sources []meta.Source
-	Log     *slog.Logger
+	Sources  []meta.Source
+	Policies []enforce.PolicySource
+	Log      *slog.Logger
 }
 
 // Collector observes one node.
@@ -48,12 +51,14 @@ type Collector struct {
 	cfg     Config
 	log     *slog.Logger
 	probe   *probe.Probe
+	enforce *enforce.Enforcer
 	decoder *decode.Decoder
 	tracker *l7.Tracker
 	enrich  *enrich.Enricher
 	ring    *ring.Ring
 	publish *publish.Publisher
 	local   *locals
+	ready   chan struct{}
 	begun   int64 // Unix ns
 
 	// Owned by the pipeline's goroutine.
@@ -75,10 +80,23 @@ const (
 
 // New returns a Collector that does nothing yet.
 func New(cfg Config, deps Deps) (*Collector, error) {
+	if cfg.Node == nil {
+		return nil, errors.New("collector: no node given")
+	}
 	if cfg.RingSize == 0 {
 		cfg.RingSize = defaultRing
 	}
-	decoder, err := decode.New(decode.Config{Node: cfg.Node})
+	cfg.Enforce.Node, cfg.Enforce.NetNS = cfg.Node.Name, cfg.Probe.NetNS
+	if err := cfg.Enforce.Validate(); err != nil {
+		return nil, err
+	}
+	log := deps.Log.With("node", cfg.Node.Name)
+	if cfg.Enforce.Logger == nil {
+		cfg.Enforce.Logger = log
+	}
+	datapath := probe.New(cfg.Probe)
+	enforcer := enforce.New(cfg.Enforce, datapath, deps.Policies...)
+	decoder, err := decode.New(decode.Config{Node: cfg.Node, Policy: enforcer.Decision})
 	if err != nil {
 		return nil, err
 	}
@@ -86,18 +104,20 @@ func New(cfg Config, deps Deps) (*Collector, error) {
 	cfg.Enrich.Node = cfg.Node.Name
 	c := &Collector{
 		cfg:     cfg,
-		log:     deps.Log.With("node", cfg.Node.Name),
+		log:     log,
+		probe:   datapath,
+		enforce: enforcer,
 		decoder: decoder,
 		tracker: l7.New(cfg.L7),
 		ring:    ring.New(cfg.RingSize),
 		lost:    map[string]uint64{},
+		ready:   make(chan struct{}),
 		begun:   time.Now().UnixNano(),
 	}
-	c.probe = probe.New(cfg.Probe)
 	c.local = newLocals(cfg.Node.Name, cfg.Probe.NetNS, cfg.Confined, c.probe)
 	sources := make([]meta.Source, len(deps.Sources))
 	for i, s := range deps.Sources {
-		sources[i] = tap{s, c.local.update}
+		sources[i] = tap{enforcer.Tap(s), c.local.update}
 	}
 	c.enrich = enrich.New(cfg.Enrich, sources...)
 	cfg.Publish.Node = cfg.Node
@@ -119,14 +139,20 @@ func (c *Collector) Run(ctx context.Context) error {
 	go func() { sending <- c.publish.Run(sendCtx) }()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.enrich.Run(gctx) })
+	probeCtx, released := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer released() // the last verdicts are read: nothing is dropped unseen
+		return c.enforce.Run(gctx)
+	})
 	g.Go(func() error {
 		select {
 		case <-c.enrich.Ready(): // else the first flows would have no names
-			return c.probe.Run(gctx, c.record, c.flush)
+			return c.probe.Run(probeCtx, c.record, c.flush)
 		case <-gctx.Done():
 			return nil
 		}
 	})
+	g.Go(func() error { return c.await(gctx) })
 	err := g.Wait()
 	c.flush()
 	sent()
@@ -139,6 +165,19 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collector %s: %w", c.cfg.Node.Name, err)
 	}
+	return nil
+}
+
+// await closes ready when all parts are.
+func (c *Collector) await(ctx context.Context) error {
+	for _, part := range [...]<-chan struct{}{c.probe.Ready(), c.enforce.Ready()} {
+		select {
+		case <-part:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	close(c.ready)
 	return nil
 }
 
@@ -213,18 +252,20 @@ func (c *Collector) Ledger() flow.NodeLedger {
 
 // Stats are the counters of a collector's parts.
 type Stats struct {
-	Probe probe.Stats
-	L7    l7.Stats // as of the last second
+	Probe   probe.Stats
+	Enforce enforce.Stats
+	L7      l7.Stats // as of the last second
 }
 
 // Stats may be called at any time from any goroutine.
 func (c *Collector) Stats() Stats {
-	s := Stats{Probe: c.probe.Stats()}
+	s := Stats{Probe: c.probe.Stats(), Enforce: c.enforce.Stats()}
 	if tracked := c.tracked.Load(); tracked != nil {
 		s.L7 = *tracked
 	}
 	return s
 }
 
-// Ready is closed when the datapath is loaded and attached.
-func (c *Collector) Ready() <-chan struct{} { return c.probe.Ready() }
+// Ready is closed when the datapath is loaded and attached, and policy was put into force or could not be, which
+// Stats().Enforce says. While a source of policies or metadata does not answer nothing is in force, and this stays open.
+func (c *Collector) Ready() <-chan struct{} { return c.ready }

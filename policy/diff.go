@@ -28,6 +28,30 @@ type Changes struct {
 	DropEntries   []Entry
 }
 
+// Nothing is the Compiled of a datapath in which nothing was written.
+func Nothing() *Compiled { return newCompiled() }
+
+// Unknown stands for a datapath that holds some of the keys of a and b with some of their values. Diff from it to any other
+// writes all that the other has and drops all that it has not; it decides nothing.
+func Unknown(a, b *Compiled) *Compiled {
+	u := newCompiled()
+	for _, c := range [...]*Compiled{a, b} {
+		for k := range c.Entries {
+			u.Entries[k] = RuleNone // the value of no entry
+		}
+		for k := range c.CIDRs {
+			u.CIDRs[k] = ^uint32(0)
+		}
+		for k := range c.Peers {
+			u.Peers[k] = 0
+		}
+		for k := range c.Endpoints {
+			u.Endpoints[k] = Record{Identity: ^uint32(0)}
+		}
+	}
+	return u
+}
+
 // Path returns the inputs to compile and write one after another on the way from one input, which is in force, to another;
 // the last is to. It is to alone but where a policy begins or ceases to name a label or port that tells identities apart:
 // that renumbers pods, and the old tables do not know the new numbers. The way then leads over the identities of both, under

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,9 +17,9 @@ func Do(path string, f func() error) error {
 	if path == "" {
 		return f()
 	}
-	ns, err := os.Open(path)
+	ns, err := Open(path)
 	if err != nil {
-		return pathError(path, err)
+		return err
 	}
 	defer ns.Close()
 	return OnThread(func() error {
@@ -27,6 +28,18 @@ func Do(path string, f func() error) error {
 		}
 		return f()
 	})
+}
+
+// Open opens the network namespace at path, "" being that of the process.
+func Open(path string) (*os.File, error) {
+	if path == "" {
+		path = "/proc/self/ns/net"
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, pathError(path, err)
+	}
+	return ns, nil
 }
 
 // OnThread runs f on a thread that ends behind it. That is never the process's first thread: the first one cannot end,
@@ -45,7 +58,7 @@ func OnThread(f func() error) error {
 	return <-done
 }
 
-// Inode is the number by which the kernel tells network namespaces apart.
+// Inode is the number by which the kernel tells network namespaces apart; path "" is that of the calling thread.
 func Inode(path string) (uint32, error) {
 	if path == "" {
 		path = "/proc/thread-self/ns/net"
@@ -62,6 +75,16 @@ func Inode(path string) (uint32, error) {
 		return 0, pathError(path, err)
 	}
 	return uint32(st.Ino), nil
+}
+
+// Whole calls list until nothing changes meanwhile, or some tries have failed.
+func Whole[T any](list func() (T, error)) (v T, err error) {
+	for range 10 {
+		if v, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return v, err
 }
 
 func pathError(path string, err error) error {

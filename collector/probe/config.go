@@ -37,6 +37,7 @@ type Timeouts struct {
 	TCP    time.Duration // 5 min
 	UDP    time.Duration // 60 s; SCTP and other protocols too
 	ICMP   time.Duration // 30 s
+	Denied time.Duration // what policy denies; 10 s
 }
 
 func (c *Config) setDefaults() {
@@ -50,6 +51,7 @@ func (c *Config) setDefaults() {
 	or(&c.Timeouts.TCP, 5*time.Minute)
 	or(&c.Timeouts.UDP, time.Minute)
 	or(&c.Timeouts.ICMP, 30*time.Second)
+	or(&c.Timeouts.Denied, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -80,6 +82,7 @@ func (c Config) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"interval": c.Interval, "poll": c.Poll, "timeout of closed connections": c.Timeouts.Closed,
 		"timeout of TCP": c.Timeouts.TCP, "timeout of UDP": c.Timeouts.UDP, "timeout of ICMP": c.Timeouts.ICMP,
+		"timeout of denied connections": c.Timeouts.Denied,
 	} {
 		if d < time.Millisecond {
 			return fmt.Errorf("%s of %v: give at least 1ms", name, d)

@@ -21,6 +21,9 @@ type datapath struct {
 	netns    uint32
 	allDrops bool // fixed when the programs are loaded
 	links    []io.Closer
+
+	generation uint64 // of policy
+	policyOver bool   // guarded by Probe.mu
 }
 
 // load puts the programs into the kernel and attaches those for drops and processes; a kernel that refuses them gives
@@ -47,6 +50,7 @@ func (p *Probe) load() (*datapath, error) {
 	if err := p.fillMaps(); err != nil {
 		return nil, errors.Join(err, p.unloadLocked())
 	}
+	close(p.loaded)
 	if err := d.attachDrop(); err != nil {
 		p.cfg.Logger.Warn("drops are not observed", "error", err)
 	}
@@ -105,14 +109,17 @@ func (d *datapath) attachProcess(cgroup string) error {
 
 const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
 
-// detach takes the programs off the hooks that belong to no interface, and waits for those that still run: a global
-// membarrier is an RCU grace period (membarrier(2)). A kernel that refuses it (nohz_full) leaves a window of microseconds.
+// gracePeriod waits until no program runs that runs now: a global membarrier is an RCU grace period (membarrier(2)). A
+// kernel that refuses it (nohz_full) leaves a window of microseconds.
+func gracePeriod() { _, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0) }
+
+// detach takes the programs off the hooks that belong to no interface, and waits for those that still run.
 func (d *datapath) detach() {
 	for _, l := range d.links {
 		_ = l.Close()
 	}
 	d.links = nil
-	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
+	gracePeriod()
 }
 
 // unload releases the datapath and keeps its last counters.

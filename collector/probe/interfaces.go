@@ -21,6 +21,7 @@ type interfaces struct {
 	cfg             *Config
 	ingress, egress *ebpf.Program
 	roles           *ebpf.Map // ifindex -> role
+	release         func()    // called before all is detached
 	log             *slog.Logger
 
 	handle    *netlink.Handle
@@ -75,10 +76,10 @@ func (s *interfaces) run(ctx context.Context, ready func()) error {
 // reconcile makes what is attached equal to what is there. A list that was cut short by changes is no reason to detach:
 // those changes wake us again.
 func (s *interfaces) reconcile() error {
-	links, err := whole(s.handle.LinkList)
+	links, err := netns.Whole(s.handle.LinkList)
 	if err == nil {
 		var uplinks map[int]bool
-		if uplinks, err = whole(s.uplinks); err == nil {
+		if uplinks, err = netns.Whole(s.uplinks); err == nil {
 			s.apply(links, uplinks)
 			return nil
 		}
@@ -87,16 +88,6 @@ func (s *interfaces) reconcile() error {
 		return nil
 	}
 	return fmt.Errorf("list interfaces: %w", err)
-}
-
-// whole calls list until nothing changes meanwhile, or some tries have failed.
-func whole[T any](list func() (T, error)) (v T, err error) {
-	for range 10 {
-		if v, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return v, err
 }
 
 func (s *interfaces) apply(links []netlink.Link, uplinks map[int]bool) {
@@ -187,6 +178,7 @@ func (s *interfaces) drop(index int) {
 }
 
 func (s *interfaces) detachAll() {
+	s.release()
 	for index := range s.observed {
 		s.drop(index)
 	}

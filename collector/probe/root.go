@@ -19,6 +19,7 @@ import (
 // Probe observes one network namespace.
 type Probe struct {
 	cfg       Config
+	loaded    chan struct{}
 	ready     chan struct{}
 	delivered atomic.Uint64
 	swept     atomic.Uint64
@@ -34,7 +35,7 @@ type Probe struct {
 // New returns a Probe; it does no I/O.
 func New(cfg Config) *Probe {
 	cfg.setDefaults()
-	return &Probe{cfg: cfg, ready: make(chan struct{}), scope: cfg.DropScope}
+	return &Probe{cfg: cfg, loaded: make(chan struct{}), ready: make(chan struct{}), scope: cfg.DropScope}
 }
 
 // Ready is closed when the interfaces that are there are observed.
@@ -74,7 +75,7 @@ func (p *Probe) Run(ctx context.Context, record func([]byte), flush func()) erro
 	}
 	defer sw.close()
 
-	ifs := &interfaces{cfg: &p.cfg, ingress: d.objects.Ingress, egress: d.objects.Egress, roles: d.objects.Interfaces, log: p.cfg.Logger}
+	ifs := &interfaces{cfg: &p.cfg, ingress: d.objects.Ingress, egress: d.objects.Egress, roles: d.objects.Interfaces, release: p.endPolicy, log: p.cfg.Logger}
 	p.mu.Lock()
 	p.interfaces = ifs
 	p.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 )
 
 // sweep has the kernel report what silent connections have counted. It takes connections out of the flow table that have
-// been idle for their timeout, and makes the CLOSE records of what they had not yet reported. An entry is taken by one
+// been idle for their timeout, and makes the CLOSE records, or DROP, of what they had not yet reported. An entry is taken by one
 // look-up-and-delete: no packet is counted twice, and none is missed but for one that another CPU is counting in the very
 // instant in which its connection's timeout strikes.
 type sweep struct {
@@ -47,7 +47,7 @@ func newSweep(d *datapath, cfg *Config) (*sweep, error) {
 // every is the interval between two passes of expire: a connection is closed at most a quarter of the shortest timeout
 // late, and a full table costs little.
 func (s *sweep) every() time.Duration {
-	shortest := min(s.limits.Closed, s.limits.TCP, s.limits.UDP, s.limits.ICMP)
+	shortest := min(s.limits.Closed, s.limits.Denied, s.limits.TCP, s.limits.UDP, s.limits.ICMP)
 	return min(max(shortest/4, 100*time.Millisecond), 10*time.Second)
 }
 
@@ -96,6 +96,9 @@ func (s *sweep) idle(now int64, k *bpf.FlowKey, e *bpf.FlowEntry) bool {
 }
 
 func (s *sweep) timeout(k *bpf.FlowKey, e *bpf.FlowEntry) time.Duration {
+	if e.Verdict == bpf.VerdictDenied {
+		return s.limits.Denied
+	}
 	switch flow.Proto(k.Proto) {
 	case flow.ProtoTCP:
 		if e.State&bpf.StateClosed != 0 {
@@ -109,7 +112,8 @@ func (s *sweep) timeout(k *bpf.FlowKey, e *bpf.FlowEntry) time.Duration {
 }
 
 // take removes the entry and records what it holds. A connection that has reported its close and nothing since goes
-// silently; one that is taken at the end lives on, so it is not said to be closed.
+// silently, and so does a denied one whose packets were all reported; one that is taken at the end lives on, so it is not
+// said to be closed.
 func (s *sweep) take(k *bpf.FlowKey, all bool, record func([]byte)) error {
 	var e bpf.FlowEntry
 	if err := s.flows.LookupAndDelete(k, &e); errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -117,12 +121,15 @@ func (s *sweep) take(k *bpf.FlowKey, all bool, record func([]byte)) error {
 	} else if err != nil {
 		return fmt.Errorf("take from flow table: %w", err)
 	}
-	rest := e.Packets[0]+e.Packets[1] > 0
-	if !rest && (all || e.State&bpf.StateCloseSent != 0) {
+	rest, denied := e.Packets[0]+e.Packets[1] > 0, e.Verdict == bpf.VerdictDenied
+	if !rest && (all || denied || e.State&bpf.StateCloseSent != 0) {
 		return nil
 	}
 	kind := bpf.KindClose
-	if all {
+	switch {
+	case denied:
+		kind = bpf.KindDrop
+	case all:
 		kind = bpf.KindUpdate
 	}
 	fill(&s.event, k, &e, kind, s.netns)
@@ -152,6 +159,9 @@ func fill(ev *bpf.FlowEvent, k *bpf.FlowKey, e *bpf.FlowEntry, kind uint8, netns
 	}
 	if e.State&bpf.StatePIDResponder != 0 {
 		ev.PidResponder = 1
+	}
+	if kind == bpf.KindDrop {
+		ev.Rule, ev.Verdict = e.Rule, e.Verdict
 	}
 }
 
