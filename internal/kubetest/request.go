@@ -2,9 +2,7 @@ package kubetest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -13,74 +11,48 @@ import (
 // Create posts an object, a Go value with JSON tags, to a collection ("/api/v1/namespaces").
 func (s *Server) Create(collection string, object any) {
 	s.t.Helper()
-	s.must(http.MethodPost, collection, "application/json", object)
-}
-
-// AllowDocumented gives User the rights that docs/install.md asks for, and only these.
-func (s *Server) AllowDocumented() {
-	s.t.Helper()
-	const begin = "apiVersion: rbac.authorization.k8s.io/v1\n"
-	_, role, found := strings.Cut(string(repositoryFile(s.t, "docs/install.md")), "```yaml\n"+begin)
-	role, _, closed := strings.Cut(role, "```")
-	if !found || !closed {
-		s.t.Fatal("docs/install.md has no ClusterRole")
+	if _, err := s.server.Create(s.t.Context(), collection, object); err != nil {
+		s.t.Fatal(err)
 	}
-	const group = "/apis/rbac.authorization.k8s.io/v1/"
-	s.must(http.MethodPost, group+"clusterroles", "application/yaml", json.RawMessage(begin+role))
-	s.Create(group+"clusterrolebindings", map[string]any{
-		"metadata": map[string]any{"name": "parallax"},
-		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "parallax"},
-		"subjects": []any{map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": User}},
-	})
 }
 
 // Patch merges change into the object at path ("/api/v1/namespaces/a/pods/b/status").
 func (s *Server) Patch(path string, change any) {
 	s.t.Helper()
-	s.must(http.MethodPatch, path, "application/merge-patch+json", change)
+	if err := s.server.Patch(s.t.Context(), path, change); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Delete removes the object at path at once.
 func (s *Server) Delete(path string) {
 	s.t.Helper()
-	s.must(http.MethodDelete, path, "application/json", map[string]any{"gracePeriodSeconds": 0})
+	if err := s.server.Delete(s.t.Context(), path); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
-func (s *Server) must(method, path, kind string, body any) {
+// AllowDocumented gives User the rights that docs/install.md asks for, and only these.
+func (s *Server) AllowDocumented() {
 	s.t.Helper()
-	text, raw := body.(json.RawMessage)
-	if !raw {
-		var err error
-		if text, err = json.Marshal(body); err != nil {
-			s.t.Fatal(err)
-		}
+	const (
+		begin = "apiVersion: rbac.authorization.k8s.io/v1\n"
+		group = "/apis/rbac.authorization.k8s.io/v1/"
+	)
+	_, role, found := strings.Cut(string(repositoryFile(s.t, "docs/install.md")), "```yaml\n"+begin)
+	role, _, closed := strings.Cut(role, "```")
+	if !found || !closed {
+		s.t.Fatal("docs/install.md has no ClusterRole")
 	}
-	code, answer, err := s.request(s.t.Context(), method, path, kind, text)
-	if err != nil || code >= http.StatusBadRequest {
-		s.t.Fatalf("%s %s: %d %s %v", method, path, code, answer, err)
+	code, answer, err := s.server.Do(s.t.Context(), http.MethodPost, group+"clusterroles", "application/yaml", []byte(begin+role))
+	if err != nil || code != http.StatusCreated {
+		s.t.Fatalf("create the ClusterRole: %d %s %v", code, answer, err)
 	}
-}
-
-// request speaks for one who may do everything.
-func (s *Server) request(ctx context.Context, method, path, kind string, body []byte) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+s.addr+path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+adminToken)
-	if kind != "" {
-		req.Header.Set("Content-Type", kind)
-	}
-	res, err := s.http.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return 0, nil, fmt.Errorf("read the answer: %w", err)
-	}
-	return res.StatusCode, answer, nil
+	s.Create(group+"clusterrolebindings", map[string]any{
+		"metadata": map[string]any{"name": "parallax"},
+		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "parallax"},
+		"subjects": []any{map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": User}},
+	})
 }
 
 // Store writes an object to etcd behind the API server's back ("networkpolicies/shop/a"), so that it may be one that the
@@ -95,7 +67,12 @@ func (s *Server) Store(key string, object any) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	res, err := s.http.Post(s.etcd+"/v3/kv/put", "application/json", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.server.EtcdURL()+"/v3/kv/put", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Close = true // leaves no connection behind
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
