@@ -22,6 +22,7 @@ type Config struct {
 	MaxFlows        uint32        // entries of the flow table, preallocated; about 220 bytes each
 	RingBytes       uint32        // size of the ring buffer; a power of two, at least 4096
 	WakeBytes       uint32        // the reader is woken each time that the pending bytes cross a multiple of this power of two; it polls for the rest
+	DropInterval    time.Duration // between two DROP events of a connection that policy denies; > 0
 	DropScopeAll    bool          // report drops of every network namespace, not only of those in Objects.Scope
 	DropUnspecified bool          // report drops for which the kernel gave no reason
 }
@@ -30,6 +31,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval:        5 * time.Second,
+		DropInterval:    time.Second,
 		PayloadMax:      1024,
 		HTTP:            true,
 		DNS:             true,
@@ -45,6 +47,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Interval <= 0:
 		return fmt.Errorf("interval %v is not positive", c.Interval)
+	case c.DropInterval <= 0:
+		return fmt.Errorf("drop interval %v is not positive", c.DropInterval)
 	case c.PayloadMax > PayloadCap:
 		return fmt.Errorf("payload limit %d is greater than %d", c.PayloadMax, PayloadCap)
 	case c.MaxFlows == 0:
@@ -57,11 +61,14 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// apply sets the variables and map sizes of c that spec has.
-func (c Config) apply(spec *ebpf.CollectionSpec) error {
+// apply sets the variables and map sizes of c that spec has. By dropMark the drop program knows what the flow programs
+// dropped.
+func (c Config) apply(spec *ebpf.CollectionSpec, dropMark uint64) error {
 	for name, value := range map[string]any{
 		"plx_netns":            c.NetNS,
 		"plx_interval_ns":      uint64(c.Interval),
+		"plx_drop_interval_ns": uint64(c.DropInterval),
+		"plx_drop_mark":        dropMark,
 		"plx_payload_max":      c.PayloadMax,
 		"plx_l7_http":          flag(c.HTTP && c.PayloadMax > 0),
 		"plx_l7_dns":           flag(c.DNS && c.PayloadMax > 0),

@@ -20,6 +20,7 @@ const (
 	dropMapScope              = "scope"
 	dropMapStats              = "stats"
 	dropProgPlxDrop           = "plx_drop"
+	dropVarPlxDropMark        = "plx_drop_mark"
 	dropVarPlxDropUnspecified = "plx_drop_unspecified"
 	dropVarPlxNetns           = "plx_netns"
 	dropVarPlxScopeAll        = "plx_scope_all"
@@ -84,6 +85,7 @@ type dropMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dropVariableSpecs struct {
+	PlxDropMark        *ebpf.VariableSpec `ebpf:"plx_drop_mark"`
 	PlxDropUnspecified *ebpf.VariableSpec `ebpf:"plx_drop_unspecified"`
 	PlxNetns           *ebpf.VariableSpec `ebpf:"plx_netns"`
 	PlxScopeAll        *ebpf.VariableSpec `ebpf:"plx_scope_all"`
@@ -127,6 +129,7 @@ func (m *dropMaps) Close() error {
 //
 // It can be passed to loadDropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dropVariables struct {
+	PlxDropMark        *ebpf.Variable `ebpf:"plx_drop_mark"`
 	PlxDropUnspecified *ebpf.Variable `ebpf:"plx_drop_unspecified"`
 	PlxNetns           *ebpf.Variable `ebpf:"plx_netns"`
 	PlxScopeAll        *ebpf.Variable `ebpf:"plx_scope_all"`

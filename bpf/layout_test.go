@@ -89,6 +89,7 @@ func TestConstants(t *testing.T) {
 		"PLX_STATE_ESTABLISHED": StateEstablished, "PLX_STATE_FIN_INIT": StateFinInit, "PLX_STATE_FIN_RESP": StateFinResp,
 		"PLX_STATE_CLOSED": StateClosed, "PLX_STATE_CLOSE_SENT": StateCloseSent, "PLX_STATE_ASKED_INIT": StateAskedInit,
 		"PLX_STATE_ASKED_RESP": StateAskedResp, "PLX_STATE_PID_RESPONDER": StatePIDResponder, "PLX_STATE_INIT_EGRESS": StateInitEgress,
+		"PLX_STATE_PASSED": StatePassed, "PLX_STATE_DECIDING": StateDeciding,
 		"PLX_PAYLOAD_CAP": PayloadCap,
 	} {
 		got, ok := inC[name]

@@ -224,7 +224,10 @@ func endpoint(addr [16]byte, port uint16) string {
 	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), port).String()
 }
 
-var kindNames = map[uint8]string{KindNew: "NEW", KindState: "STATE", KindUpdate: "UPDATE", KindClose: "CLOSE"}
+var kindNames = map[uint8]string{KindNew: "NEW", KindState: "STATE", KindUpdate: "UPDATE", KindClose: "CLOSE", KindDrop: "DROPPED",
+	KindVerdict: "VERDICT"}
+
+var verdictNames = [...]string{"none", "allowed", "denied", "audit"}
 
 // summary is an event in one line: what the tests compare.
 func summary(v any) string {
@@ -237,9 +240,13 @@ func summary(v any) string {
 		if e.Reply == 1 {
 			arrow += " reply"
 		}
-		return fmt.Sprintf("%s %s > %s p%d %s packets %d+%d bytes %d+%d flags %02x", kindNames[e.Kind],
+		line := fmt.Sprintf("%s %s > %s p%d %s packets %d+%d bytes %d+%d flags %02x", kindNames[e.Kind],
 			endpoint(e.Tuple.Saddr, e.Tuple.Sport), endpoint(e.Tuple.Daddr, e.Tuple.Dport), e.Tuple.Proto, arrow,
 			e.Packets[0], e.Packets[1], e.Bytes[0], e.Bytes[1], e.TcpFlags)
+		if e.Kind == KindDrop || e.Kind == KindVerdict {
+			line += fmt.Sprintf(" %s by %d", verdictNames[e.Verdict], e.Rule)
+		}
+		return line
 	case *payload:
 		return fmt.Sprintf("PAYLOAD %s > %s l7 %d reply %d len %d %q", endpoint(e.Tuple.Saddr, e.Tuple.Sport),
 			endpoint(e.Tuple.Daddr, e.Tuple.Dport), e.L7, e.Reply, e.PayloadLen, e.Data)

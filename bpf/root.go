@@ -24,6 +24,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -74,6 +75,7 @@ func Plan(cfg Config) (*Spec, error) {
 		return nil, err
 	}
 	var s Spec
+	dropMark := rand.Uint64() | 1 // 0 is no mark
 	for _, load := range []struct {
 		name string
 		into **ebpf.CollectionSpec
@@ -83,7 +85,7 @@ func Plan(cfg Config) (*Spec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s object: %w", load.name, err)
 		}
-		if err := cfg.apply(spec); err != nil {
+		if err := cfg.apply(spec, dropMark); err != nil {
 			return nil, fmt.Errorf("configure %s object: %w", load.name, err)
 		}
 		*load.into = spec

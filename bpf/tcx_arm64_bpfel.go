@@ -93,7 +93,8 @@ type tcxPlxFlowKey struct {
 	HiPort  uint16
 	Ifindex uint32
 	Proto   uint8
-	Pad     [7]uint8
+	Exempt  uint8
+	Pad     [6]uint8
 }
 
 type tcxPlxFragKey struct {
@@ -206,9 +207,12 @@ const (
 	tcxMapScratch             = "scratch"
 	tcxMapSockProc            = "sock_proc"
 	tcxMapStats               = "stats"
+	tcxMapUntracked           = "untracked"
 	tcxProgPlxEgress          = "plx_egress"
 	tcxProgPlxIngress         = "plx_ingress"
 	tcxProgPlxReportIdle      = "plx_report_idle"
+	tcxVarPlxDropIntervalNs   = "plx_drop_interval_ns"
+	tcxVarPlxDropMark         = "plx_drop_mark"
 	tcxVarPlxIntervalNs       = "plx_interval_ns"
 	tcxVarPlxL7Dns            = "plx_l7_dns"
 	tcxVarPlxL7Http           = "plx_l7_http"
@@ -282,12 +286,15 @@ type tcxMapSpecs struct {
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	SockProc      *ebpf.MapSpec `ebpf:"sock_proc"`
 	Stats         *ebpf.MapSpec `ebpf:"stats"`
+	Untracked     *ebpf.MapSpec `ebpf:"untracked"`
 }
 
 // tcxVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcxVariableSpecs struct {
+	PlxDropIntervalNs   *ebpf.VariableSpec `ebpf:"plx_drop_interval_ns"`
+	PlxDropMark         *ebpf.VariableSpec `ebpf:"plx_drop_mark"`
 	PlxIntervalNs       *ebpf.VariableSpec `ebpf:"plx_interval_ns"`
 	PlxL7Dns            *ebpf.VariableSpec `ebpf:"plx_l7_dns"`
 	PlxL7Http           *ebpf.VariableSpec `ebpf:"plx_l7_http"`
@@ -330,6 +337,7 @@ type tcxMaps struct {
 	Scratch       *ebpf.Map `ebpf:"scratch"`
 	SockProc      *ebpf.Map `ebpf:"sock_proc"`
 	Stats         *ebpf.Map `ebpf:"stats"`
+	Untracked     *ebpf.Map `ebpf:"untracked"`
 }
 
 func (m *tcxMaps) Close() error {
@@ -346,6 +354,7 @@ func (m *tcxMaps) Close() error {
 		m.Scratch,
 		m.SockProc,
 		m.Stats,
+		m.Untracked,
 	)
 }
 
@@ -353,6 +362,8 @@ func (m *tcxMaps) Close() error {
 //
 // It can be passed to loadTcxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcxVariables struct {
+	PlxDropIntervalNs   *ebpf.Variable `ebpf:"plx_drop_interval_ns"`
+	PlxDropMark         *ebpf.Variable `ebpf:"plx_drop_mark"`
 	PlxIntervalNs       *ebpf.Variable `ebpf:"plx_interval_ns"`
 	PlxL7Dns            *ebpf.Variable `ebpf:"plx_l7_dns"`
 	PlxL7Http           *ebpf.Variable `ebpf:"plx_l7_http"`

@@ -76,6 +76,8 @@ const (
 	StateAskedResp                       // the responder's socket was looked for
 	StatePIDResponder                    // cookie and pid are the responder's
 	StateInitEgress                      // the initiator's packets leave by the interface's egress hook
+	StatePassed                          // packets of it passed; clear: denied from its first packet on
+	StateDeciding                        // a CPU is writing a new verdict
 )
 
 // Stat is an index of the stats map, enum plx_stat.

@@ -18,7 +18,8 @@ struct plx_flow_key {
 	__u16 hi_port;
 	__u32 ifindex;
 	__u8 proto;
-	__u8 pad[7];
+	__u8 exempt;	/* 1: ICMP that passes where policy decides, whatever it says of other ICMP between these ends */
+	__u8 pad[6];
 };
 
 /* Bits of plx_flow.state. */
@@ -35,6 +36,8 @@ enum plx_state {
 	PLX_STATE_ASKED_RESP = 1 << 9,
 	PLX_STATE_PID_RESPONDER = 1 << 10,	/* cookie and pid are the responder's */
 	PLX_STATE_INIT_EGRESS = 1 << 11,	/* the initiator's packets leave by the interface's egress hook */
+	PLX_STATE_PASSED = 1 << 12,		/* packets of it passed; clear: denied from its first packet on */
+	PLX_STATE_DECIDING = 1 << 13,		/* a CPU is writing a new verdict */
 };
 
 /* Counters are what no event has carried yet: an event takes them by atomic exchange, after its place in the ring is

@@ -6,6 +6,7 @@
 
 #include "vmlinux.h"
 #include "event.h"
+#include "read.h"
 #include <bpf/bpf_helpers.h>
 
 /* Rules that no policy wrote; policy.RuleNone and the following. */
@@ -89,7 +90,104 @@ struct {
 	__type(value, __u32);
 } policy_rules SEC(".maps");
 
-/* Changes behind each change of the maps above, so that a verdict in the flow table is asked anew. User space writes it. */
+/* Changes behind each change of the maps above, so that a verdict in the flow table is asked anew. User space writes it.
+ * 0: there is no policy, and none of these maps is looked at. */
 volatile __u64 plx_policy_generation;
+
+/* An answer is rule << 8 | who is the initiator | verdict, so that it fits a register. */
+#define PLX_ANSWER_REPLY 0x10	/* the packet's sender is the responder */
+
+static __always_inline __u64 plx_answer(__u32 rule, __u8 verdict)
+{
+	return (__u64)rule << 8 | verdict;
+}
+
+static __always_inline __u8 verdict_of(__u64 answer)
+{
+	return answer & 0xf;
+}
+
+static __always_inline __u32 rule_of(__u64 answer)
+{
+	return answer >> 8;
+}
+
+static __always_inline bool is_owned(__u32 ifindex)
+{
+	return plx_policy_generation && bpf_map_lookup_elem(&policy_records, &ifindex);
+}
+
+static __always_inline __u32 rule_for(struct plx_policy_rule *at)
+{
+	__u32 *rule = bpf_map_lookup_elem(&policy_rules, at);
+
+	return rule ? *rule : 0;
+}
+
+/* The rule of a table that allows the traffic, 0: none does. As policy.Compiled.Decide. */
+static __noinline __u32 allowing_rule(struct plx_policy_rule *at, struct plx_policy_block *block, __u32 identity, __u32 flags)
+{
+	bool pod = identity >= PLX_IDENTITY_FIRST;
+	__u32 rule, *set;
+
+	rule = rule_for(at);
+	if (rule)
+		return rule;
+	if (pod) {
+		at->kind = PLX_PEER_IDENTITY;
+		at->peer = identity;
+		rule = rule_for(at);
+		if (rule || flags & PLX_POLICY_SKIP_PODS)
+			return rule;
+	}
+	set = bpf_map_lookup_elem(&policy_blocks, block);
+	if (!set || !*set)
+		return 0;
+	at->kind = PLX_PEER_SET;
+	at->peer = *set;
+	return rule_for(at);
+}
+
+/* Asks about the packet's connection, as if its sender had begun it or, with reply, the receiver. Which end is the
+ * endpoint says the hook: what leaves by egress goes to it, what comes by ingress is from it. Global, so that the
+ * verifier looks at it once and not in each state of its callers. */
+__noinline __u64 plx_decide(struct plx_seen *s, __u32 reply)
+{
+	struct plx_policy_rule at = { .prefixlen = 128 };
+	struct plx_policy_block block = { .prefixlen = 96 + 128 };
+	struct plx_policy_record *r;
+	__u32 *identity, ifindex, rule;
+	bool to_endpoint;
+
+	if (!s)
+		return 0;
+	ifindex = s->ifindex;
+	r = bpf_map_lookup_elem(&policy_records, &ifindex);
+	if (!r)
+		return plx_answer(PLX_RULE_NONE, PLX_VERDICT_NONE);
+	if (s->pkt.saddr.d[0] == s->pkt.daddr.d[0] && s->pkt.saddr.d[1] == s->pkt.daddr.d[1])
+		return plx_answer(PLX_RULE_ITSELF, PLX_VERDICT_ALLOWED);
+	to_endpoint = (s->egress ^ reply) & 1; /* the initiator's packets leave by egress */
+	at.table = to_endpoint ? r->table[0] : r->table[1];
+	if (!at.table)
+		return plx_answer(PLX_RULE_UNISOLATED, PLX_VERDICT_ALLOWED);
+	block.table = at.table;
+	if (s->egress)
+		__builtin_memcpy(block.addr, &s->pkt.saddr, 16);
+	else
+		__builtin_memcpy(block.addr, &s->pkt.daddr, 16);
+	identity = bpf_map_lookup_elem(&policy_peers, block.addr);
+	if (to_endpoint && identity && *identity == PLX_IDENTITY_HOST)
+		return plx_answer(PLX_RULE_OWN_NODE, PLX_VERDICT_ALLOWED);
+	at.proto = s->pkt.proto;
+	/* The identifier of an ICMP echo stands where ports do, and is none. */
+	if (at.proto != IPPROTO_ICMP && at.proto != IPPROTO_ICMPV6)
+		at.port = bpf_htons(reply ? s->pkt.sport : s->pkt.dport);
+	rule = allowing_rule(&at, &block, identity ? *identity : 0, r->flags);
+	if (rule)
+		return plx_answer(rule, PLX_VERDICT_ALLOWED);
+	return plx_answer(to_endpoint ? r->deny[0] : r->deny[1],
+			  r->flags & PLX_POLICY_AUDIT ? PLX_VERDICT_AUDIT : PLX_VERDICT_DENIED);
+}
 
 #endif

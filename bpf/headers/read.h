@@ -15,6 +15,7 @@
 struct plx_seen {
 	struct plx_packet pkt;
 	__u64 now;		/* CLOCK_MONOTONIC_COARSE */
+	__u64 answer;		/* of policy, about a packet that has no entry or does not belong to its entry */
 	__u32 segs;
 	__u32 payload_len;
 	__u32 ifindex;
@@ -22,6 +23,9 @@ struct plx_seen {
 	__u8 from_hi;		/* the sender is the key's hi side */
 	__u8 reply;		/* the sender is the responder */
 	__u8 fresh;		/* the connection begins with this packet */
+	__u8 exempt;		/* no policy decides on it: see plx_flow_key */
+	__u8 decided;		/* policy decided with this packet, and it is worth an event */
+	__u8 pad[6];
 };
 
 /* Ports of datagrams whose later fragments have none. */
@@ -124,6 +128,33 @@ static __noinline __u8 network_offset(struct __sk_buff *skb)
 			return off;
 	}
 	return PLX_NET_OFF_UNKNOWN;
+}
+
+/* Normalizes the ends of the packet; the key must be zero. */
+static __always_inline void make_key(struct plx_flow_key *key, struct plx_seen *s)
+{
+	const struct plx_packet *p = &s->pkt;
+
+	if (p->saddr.d[0] != p->daddr.d[0])
+		s->from_hi = p->saddr.d[0] > p->daddr.d[0];
+	else if (p->saddr.d[1] != p->daddr.d[1])
+		s->from_hi = p->saddr.d[1] > p->daddr.d[1];
+	else
+		s->from_hi = p->sport > p->dport;
+	if (s->from_hi) {
+		__builtin_memcpy(key->lo, &p->daddr, 16);
+		__builtin_memcpy(key->hi, &p->saddr, 16);
+		key->lo_port = p->dport;
+		key->hi_port = p->sport;
+	} else {
+		__builtin_memcpy(key->lo, &p->saddr, 16);
+		__builtin_memcpy(key->hi, &p->daddr, 16);
+		key->lo_port = p->sport;
+		key->hi_port = p->dport;
+	}
+	key->proto = p->proto;
+	key->ifindex = s->ifindex;
+	key->exempt = s->exempt;
 }
 
 static __always_inline void fill_tuple(struct plx_tuple *t, const struct plx_seen *s)

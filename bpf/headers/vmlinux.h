@@ -136,10 +136,16 @@ struct sk_buff {
 	unsigned int len;
 	unsigned int data_len;
 	int skb_iif;
+	char cb[48];
 	__be16 protocol;
 	__u16 network_header;
 	unsigned int tail;
 	unsigned char *head;
+};
+
+/* What classifiers see as __sk_buff.cb is data (net/core/filter.c, bpf_skb_cb). */
+struct qdisc_skb_cb {
+	unsigned char data[20];
 };
 
 /* Only names: the values are read from the running kernel's BTF. */
