@@ -56,7 +56,7 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// plurals are the collections of the kinds that the chart makes.
+// plurals are the collections of the kinds that the chart makes, and the tests.
 var plurals = map[string]schema.GroupVersionResource{
 	"Namespace":                {Version: "v1", Resource: "namespaces"},
 	"Secret":                   {Version: "v1", Resource: "secrets"},
@@ -71,6 +71,7 @@ var plurals = map[string]schema.GroupVersionResource{
 	"NetworkPolicy":            {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
 	"ServiceMonitor":           {Group: "monitoring.coreos.com", Version: "v1", Resource: "servicemonitors"},
 	"PrometheusRule":           {Group: "monitoring.coreos.com", Version: "v1", Resource: "prometheusrules"},
+	"SubjectAccessReview":      {Group: "authorization.k8s.io", Version: "v1", Resource: "subjectaccessreviews"},
 	"CustomResourceDefinition": {Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"},
 }
 
