@@ -221,6 +221,7 @@ func TestWhatHubbleClientsRead(t *testing.T) {
 		"summary of a close":              {get("closed by a reply").GetSummary(), "TCP closed after 2.0 s 1.2 kB / 35 kB"},
 		"trace sub-type of to-endpoint":   {ToProto(&flow.Flow{Kind: flow.KindNew, Point: flow.PointToEndpoint}).GetEventType().GetSubType(), int32(0)},
 		"summary of an exchange":          {get("http").GetSummary(), "GET /cart/7?q=* -> 503 3.1 ms"},
+		"drop without a reason":           {ToProto(&flow.Flow{Kind: flow.KindDrop}).GetEventType().GetSubType(), int32(dropSubType)},
 		"drop of a record without a node": {ToProto(&flow.Flow{}).GetNodeName(), ""},
 	} {
 		if diff := cmp.Diff(check.want, check.got); diff != "" {

@@ -1,6 +1,8 @@
 package hubble
 
 import (
+	"math"
+
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -62,11 +64,15 @@ func policyFromProto(p *flowpb.Flow) *flow.Decision {
 }
 
 func restoreDecision(f *flow.Flow, m map[string]*structpb.Value) {
+	rule, text := m["rule"], m["text"].GetStringValue()
+	if rule == nil && text == "" {
+		return
+	}
 	if f.Policy == nil { // a drop that no policy of a name caused
 		f.Policy = &flow.Decision{Rule: -1}
 	}
-	if rule := m["rule"]; rule != nil {
-		f.Policy.Rule = int(min(number(rule), 1<<31-1))
+	if rule != nil {
+		f.Policy.Rule = int(min(number(rule), math.MaxInt32))
 	}
-	f.Policy.Text = m["text"].GetStringValue()
+	f.Policy.Text = text
 }

@@ -146,8 +146,8 @@ func eventType(f *flow.Flow, point flow.Point) *flowpb.CiliumEventType {
 	case flow.KindVerdict:
 		return &flowpb.CiliumEventType{Type: eventPolicyVerdict}
 	case flow.KindDrop:
-		if reason := dropReason(f.Drop.Reason); reason != 0 {
-			return &flowpb.CiliumEventType{Type: eventDrop, SubType: int32(reason)}
+		if f.Drop != nil && dropReason(f.Drop.Reason) != 0 {
+			return &flowpb.CiliumEventType{Type: eventDrop, SubType: int32(dropReason(f.Drop.Reason))}
 		}
 		return &flowpb.CiliumEventType{Type: eventDrop, SubType: dropSubType}
 	}
