@@ -15,7 +15,7 @@ import (
 func parseFilter(v url.Values) Filter {
 	return Filter{
 		Namespace: v["namespace"], Workload: v["workload"], Verdict: v["verdict"], Protocol: v["protocol"],
-		Edge: v["edge"], Reason: v["reason"], Text: v.Get("text"),
+		Edge: v["edge"], Reason: v["reason"], Policy: v["policy"], Text: v.Get("text"),
 	}
 }
 
@@ -31,7 +31,7 @@ func (f Filter) set() (filter.Set, error) {
 	}
 	var out []filter.Filter
 	for _, a := range alternatives {
-		a.Protocol, a.DropReason = f.Protocol, f.Reason
+		a.Protocol, a.DropReason, a.Policy = f.Protocol, f.Reason, f.Policy
 		if f.Text != "" {
 			a.Text = []string{f.Text}
 		}
@@ -119,9 +119,10 @@ func (f Filter) verdicts() (verdicts []flow.Verdict, failed bool, err error) {
 
 // matcher applies a Filter to live flows and edges.
 type matcher struct {
-	f     Filter
-	text  string
-	flowf func(*flow.Flow) bool
+	f        Filter
+	text     string
+	policies []flow.PolicyRef
+	flowf    func(*flow.Flow) bool
 }
 
 func newMatcher(f Filter) (*matcher, error) {
@@ -130,6 +131,9 @@ func newMatcher(f Filter) (*matcher, error) {
 		return nil, err
 	}
 	m := &matcher{f: f, text: strings.ToLower(f.Text)}
+	for _, p := range f.Policy {
+		m.policies = append(m.policies, flow.ParsePolicyRef(p))
+	}
 	if m.flowf, err = filter.Compile(set); err != nil {
 		return nil, err
 	}
@@ -140,7 +144,7 @@ func (m *matcher) flow(f *flow.Flow) bool { return m.flowf(f) }
 
 // edge tells whether m's filter accepts an edge. What an edge does not have (a request's path) cannot match its text.
 func (m *matcher) edge(k edgeKey, e *sums) bool {
-	return m.names(k.src.key, k.dst.key) && m.verdict(e) && m.protocol(k.l4, k.l7) && m.reason(e) && m.words(k, e)
+	return m.names(k.src.key, k.dst.key) && m.verdict(e) && m.protocol(k.l4, k.l7) && m.reason(e) && m.policy(e) && m.words(k, e)
 }
 
 func (m *matcher) names(src, dst query.NodeKey) bool {
@@ -160,7 +164,7 @@ func (m *matcher) verdict(e *sums) bool {
 	for _, v := range m.f.Verdict {
 		switch v {
 		case "dropped":
-			if e.drops > 0 {
+			if e.lost > 0 {
 				return true
 			}
 		case "error":
@@ -172,7 +176,7 @@ func (m *matcher) verdict(e *sums) bool {
 				return true
 			}
 		case "forwarded":
-			if e.records > e.drops+e.audits {
+			if e.records > e.lost+e.audits {
 				return true
 			}
 		}
@@ -207,6 +211,23 @@ func (m *matcher) reason(e *sums) bool {
 	return false
 }
 
+func (m *matcher) policy(e *sums) bool {
+	if len(m.policies) == 0 {
+		return true
+	}
+	for k := range e.decisions {
+		for name := range strings.SplitSeq(k.policies, "\n") {
+			p := flow.ParsePolicyRef(name)
+			if slices.ContainsFunc(m.policies, func(want flow.PolicyRef) bool {
+				return want.Name == p.Name && (want.Namespace == "" || want.Namespace == p.Namespace) && (want.Kind == "" || want.Kind == p.Kind)
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (m *matcher) words(k edgeKey, e *sums) bool {
 	if m.text == "" {
 		return true
@@ -214,6 +235,11 @@ func (m *matcher) words(k edgeKey, e *sums) bool {
 	has := func(s string) bool { return strings.Contains(strings.ToLower(s), m.text) }
 	if has(k.src.key.String()) || has(k.dst.key.String()) || has(k.l7.String()) {
 		return true
+	}
+	for k := range e.decisions {
+		if has(k.policies) {
+			return true
+		}
 	}
 	for d := range e.reasons {
 		if has(d.Reason) || has(d.Symbol) {

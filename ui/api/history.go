@@ -175,7 +175,7 @@ func narrowTo(set filter.Set, src, dst *query.NodeKey) filter.Set {
 }
 
 func detail(id string, step int64, res query.DetailResult) Detail {
-	d := Detail{ID: id, Step: step / 1e6, Series: []Point{}, Top: []TopRow{}, Drops: []DropRow{}, Slow: []Flow{}, Recent: []Flow{}}
+	d := Detail{ID: id, Step: step / 1e6, Series: []Point{}, Top: []TopRow{}, Drops: []DropRow{}, Policies: decisions(res.Decisions), Slow: []Flow{}, Recent: []Flow{}}
 	seconds := float64(step) / 1e9
 	for _, p := range res.Series {
 		d.Series = append(d.Series, Point{
@@ -203,6 +203,7 @@ func detail(id string, step int64, res query.DetailResult) Detail {
 
 // hints explains the drop reasons that a person meets most (include/net/dropreason-core.h).
 var hints = map[string]string{
+	flow.DropPolicyDenied: "Policies isolate the endpoint and no rule of theirs allows this traffic: ask `parallax policy explain`.",
 	"NO_SOCKET":           "Nothing listens on that port at the destination, or the connection is already gone.",
 	"NETFILTER_DROP":      "An nftables or iptables rule on the path dropped the packet: look at the rules of the node and of the pod.",
 	"NEIGH_FAILED":        "The next hop did not answer ARP or neighbour discovery: the host is down or the address is wrong.",
@@ -239,6 +240,9 @@ func parse(v url.Values) (query.Range, filter.Set, error) {
 		return query.Range{}, filter.Set{}, fmt.Errorf("from (%d) must be before to (%d)", from, to)
 	}
 	set, err := parseFilter(v).set()
+	if err == nil {
+		_, err = filter.Compile(set)
+	}
 	return query.Range{From: int64(from) * 1e6, To: int64(to) * 1e6}, set, err
 }
 

@@ -17,10 +17,11 @@ type Live struct {
 	mu       sync.Mutex
 	nodes    map[query.NodeKey]*liveNode
 	byEP     map[*flow.Endpoint]*liveNode
-	fine     []slot      // one second each, newest last
-	coarse   []slot      // coarseStep seconds each, newest last; covers the time of fine too
-	flows    []flow.Flow // ring
-	next     uint64      // sequence number of the next flow; flows[next % len] is its place
+	policies map[*flow.Decision]string // query.PolicyKey
+	fine     []slot                    // one second each, newest last
+	coarse   []slot                    // coarseStep seconds each, newest last; covers the time of fine too
+	flows    []flow.Flow               // ring
+	next     uint64                    // sequence number of the next flow; flows[next % len] is its place
 	overflow uint64
 }
 
@@ -28,6 +29,7 @@ const (
 	maxEdges    = 20_000 // in one slot
 	keepFlows   = 8192
 	maxNodes    = 10_000
+	maxDecided  = 32 // sets of policies on one edge in one slot
 	fineSlots   = 60
 	coarseStep  = 10 // seconds
 	coarseSlots = 90
@@ -61,14 +63,28 @@ type sums struct {
 	first, last                                  int64
 	latency                                      *hist
 	reasons                                      map[*flow.Drop]uint64
+	lost                                         uint64 // records that forwarded nothing: drops, and the denials that they follow
+	decisions                                    map[decisionKey]decided
+}
+
+// decisionKey is one set of policies and what they said.
+type decisionKey struct {
+	verdict  flow.Verdict
+	policies string // query.PolicyKey
+}
+
+type decided struct {
+	connections, packets uint64
+	last                 int64 // Unix ns
 }
 
 // NewLive returns an empty Live.
 func NewLive() *Live {
 	return &Live{
-		nodes: map[query.NodeKey]*liveNode{},
-		byEP:  map[*flow.Endpoint]*liveNode{},
-		flows: make([]flow.Flow, keepFlows),
+		nodes:    map[query.NodeKey]*liveNode{},
+		byEP:     map[*flow.Endpoint]*liveNode{},
+		policies: map[*flow.Decision]string{},
+		flows:    make([]flow.Flow, keepFlows),
 	}
 }
 
@@ -95,12 +111,13 @@ func (l *Live) count(f *flow.Flow) {
 		return
 	}
 	k := edgeKey{src: src, dst: dst, l4: f.Proto, port: f.DstPort}
-	if f.Drop != nil && f.Reply {
+	if f.Drop.ByKernel() && f.Reply {
 		k.src, k.dst, k.port = dst, src, f.SrcPort // the packet was a reply: the edge is that of its connection
 	}
 	if f.L7 != nil {
 		k.l7 = f.L7.Protocol
 	}
+	policies := l.policyKey(f.Policy)
 	for _, s := range [...]*slot{
 		place(&l.fine, sec, 1, fineSlots),
 		place(&l.coarse, sec, coarseStep, coarseSlots),
@@ -118,7 +135,26 @@ func (l *Live) count(f *flow.Flow) {
 			s.edges[k] = e
 		}
 		e.add(f)
+		if policies != "" && !e.decide(f, policies) {
+			l.overflow++
+		}
 	}
+}
+
+// policyKey is query.PolicyKey, made once for each decision.
+func (l *Live) policyKey(d *flow.Decision) string {
+	if d == nil {
+		return ""
+	}
+	key, ok := l.policies[d]
+	if !ok {
+		if len(l.policies) >= maxNodes {
+			clear(l.policies)
+		}
+		key = query.PolicyKey(d)
+		l.policies[d] = key
+	}
+	return key
 }
 
 // place finds the slot of sec, making it (and dropping what is older than keep slots) when time has moved on. It gives
@@ -149,6 +185,12 @@ func place(slots *[]slot, sec, step int64, keep int) *slot {
 func (e *sums) add(f *flow.Flow) {
 	e.records++
 	e.last = max(e.last, f.Time)
+	switch f.Verdict {
+	case flow.VerdictDropped:
+		e.lost++
+	case flow.VerdictAudit:
+		e.audits++
+	}
 	switch f.Kind {
 	case flow.KindL7:
 		e.requests++
@@ -165,15 +207,12 @@ func (e *sums) add(f *flow.Flow) {
 	case flow.KindNew:
 		e.connections++
 	case flow.KindDrop:
-		e.drops++
+		e.drops += f.Dropped()
 		if e.reasons == nil {
 			e.reasons = map[*flow.Drop]uint64{}
 		}
-		e.reasons[f.Drop]++
+		e.reasons[f.Drop] += f.Dropped()
 		return
-	}
-	if f.Verdict == flow.VerdictAudit {
-		e.audits++
 	}
 	if f.HandshakeRTT > 0 {
 		e.rttSum += uint64(f.HandshakeRTT)
@@ -185,6 +224,25 @@ func (e *sums) add(f *flow.Flow) {
 	e.replyPackets += f.ReplyPackets
 }
 
+// decide counts what policies said in f. It reports false if e has no place for one more set of them.
+func (e *sums) decide(f *flow.Flow, policies string) bool {
+	k := decisionKey{f.Verdict, policies}
+	d, known := e.decisions[k]
+	if !known && len(e.decisions) >= maxDecided {
+		return false
+	}
+	if f.Kind == flow.KindVerdict {
+		d.connections++
+	}
+	d.packets += f.Dropped()
+	d.last = max(d.last, f.Time)
+	if e.decisions == nil {
+		e.decisions = map[decisionKey]decided{}
+	}
+	e.decisions[k] = d
+	return true
+}
+
 func (e *sums) merge(o *sums) {
 	e.records += o.records
 	e.connections += o.connections
@@ -192,6 +250,7 @@ func (e *sums) merge(o *sums) {
 	e.errors += o.errors
 	e.drops += o.drops
 	e.audits += o.audits
+	e.lost += o.lost
 	e.bytes += o.bytes
 	e.replyBytes += o.replyBytes
 	e.packets += o.packets
@@ -213,6 +272,13 @@ func (e *sums) merge(o *sums) {
 			e.reasons = map[*flow.Drop]uint64{}
 		}
 		e.reasons[d] += n
+	}
+	for k, d := range o.decisions {
+		if e.decisions == nil {
+			e.decisions = map[decisionKey]decided{}
+		}
+		sum := e.decisions[k]
+		e.decisions[k] = decided{sum.connections + d.connections, sum.packets + d.packets, max(sum.last, d.last)}
 	}
 }
 
@@ -356,6 +422,12 @@ func (e *edgeSum) edge(src, dst *liveNode) query.Edge {
 		Bytes: e.bytes, ReplyBytes: e.replyBytes, Packets: e.packets, ReplyPackets: e.replyPackets,
 		P50: -1, P95: -1, P99: -1, RTT: -1, DropReason: e.topReason(), FirstSeen: e.first, LastSeen: e.last,
 	}
+	for k, d := range e.decisions {
+		q.Decisions = append(q.Decisions, query.Decision{
+			Verdict: k.verdict, Policies: strings.Split(k.policies, "\n"), Connections: d.connections, Packets: d.packets, LastSeen: d.last,
+		})
+	}
+	q.Decisions = query.SortDecisions(q.Decisions)
 	if e.latency != nil {
 		q.P50, q.P95, q.P99 = e.latency.quantile(.5), e.latency.quantile(.95), e.latency.quantile(.99)
 	}
@@ -413,7 +485,7 @@ func (l *Live) timeline(from int64, m *matcher) []Bucket {
 			if m.edge(k, e) {
 				b.Drops += e.drops
 				b.Errors += e.errors
-				b.Forwarded += e.records - e.drops - e.errors
+				b.Forwarded += e.records - e.lost - e.errors
 			}
 		}
 		out = append(out, b)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,6 +41,90 @@ func drop(second int, src, dst *flow.Endpoint) flow.Flow {
 	return flow.Flow{
 		Time: at(second), Src: src, Dst: dst, Node: nodeA, Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Proto: flow.ProtoTCP, DstPort: 5432,
 		Drop: noSocket, Packets: 1, Bytes: 60,
+	}
+}
+
+var (
+	policyDenied = &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+	byTwo        = &flow.Decision{Rule: -1, Text: "ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres", Policies: []flow.PolicyRef{
+		{Kind: "NetworkPolicy", Namespace: "data", Name: "default-deny"}, {Kind: "NetworkPolicy", Namespace: "data", Name: "postgres"},
+	}}
+	byRule = &flow.Decision{Match: flow.PolicyMatchL3L4, Rule: 1, Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "data", Name: "postgres"}}}
+)
+
+func verdict(second int, src, dst *flow.Endpoint, v flow.Verdict, d *flow.Decision) flow.Flow {
+	f := flow.Flow{Time: at(second), Src: src, Dst: dst, Node: nodeA, Kind: flow.KindVerdict, Verdict: v, Policy: d, Proto: flow.ProtoTCP, DstPort: 5432}
+	if v == flow.VerdictDropped {
+		f.Drop = policyDenied
+	}
+	return f
+}
+
+// denied is what byTwo denied, packets of them.
+func denied(second int, src, dst *flow.Endpoint, packets uint64) flow.Flow {
+	f := verdict(second, src, dst, flow.VerdictDropped, byTwo)
+	f.Kind, f.Packets = flow.KindDrop, packets
+	return f
+}
+
+// Audits and denials are told apart from traffic and from each other, and a verdict is no drop.
+func TestViewNamesPolicies(t *testing.T) {
+	l := NewLive()
+	l.Add([]flow.Flow{
+		verdict(5, cart, postgres, flow.VerdictDropped, byTwo), denied(6, cart, postgres, 2), denied(8, cart, postgres, 3),
+		verdict(5, frontend, postgres, flow.VerdictAudit, byTwo), verdict(7, frontend, postgres, flow.VerdictForwarded, byRule),
+		verdict(7, frontend, postgres, flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchAll, Text: "an exception"}),
+		verdict(9, frontend, cart, flow.VerdictDropped, byTwo),
+	})
+	now := base.Add(10 * time.Second)
+	const window = 60
+	v := l.view(now, window, mustMatcher(t, Filter{}))
+	s := snapshot(v.from, v.to, v.edges, func(query.NodeKey) int64 { return -1 }, v.groups)
+	two, one := []string{"NetworkPolicy data/default-deny", "NetworkPolicy data/postgres"}, []string{"NetworkPolicy data/postgres"}
+	type said struct {
+		ID, Verdict, Reason string
+		Drops               float64
+		Policies            []Decision
+	}
+	var got []said
+	for _, e := range s.Edges {
+		got = append(got, said{e.ID, e.Verdict, e.DropReason, e.Drops * float64(window), e.Policies})
+	}
+	want := []said{
+		{"shop/cart>data/postgres", "dropped", flow.DropPolicyDenied, 5, []Decision{{Verdict: "dropped", Names: two, Connections: 1, Packets: 5, LastSeen: at(8) / 1e6}}},
+		{"shop/frontend>data/postgres", "audit", "", 0, []Decision{
+			{Verdict: "audit", Names: two, Connections: 1, LastSeen: at(5) / 1e6}, {Verdict: "forwarded", Names: one, Connections: 1, LastSeen: at(7) / 1e6}}},
+		{"shop/frontend>shop/cart", "dropped", "", 0, []Decision{{Verdict: "dropped", Names: two, Connections: 1, LastSeen: at(9) / 1e6}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("edges (-want +got):\n%s", diff)
+	}
+	buckets := l.timeline(0, mustMatcher(t, Filter{}))
+	if len(buckets) != 1 || buckets[0].Drops != 5 || buckets[0].Forwarded != 3 {
+		t.Errorf("timeline %+v, want 5 drops and 3 that passed", buckets)
+	}
+}
+
+func TestDecisionsAreBounded(t *testing.T) {
+	l := NewLive()
+	for i := range maxDecided + 10 {
+		l.Add([]flow.Flow{verdict(1, cart, postgres, flow.VerdictForwarded, &flow.Decision{Policies: []flow.PolicyRef{{Name: strconv.Itoa(i)}}})})
+	}
+	v := l.view(base.Add(2*time.Second), 60, mustMatcher(t, Filter{}))
+	if len(v.edges) != 1 || len(v.edges[0].Decisions) != 20 || l.overflow != 2*10 {
+		t.Errorf("%d decisions shown, overflow %d", len(v.edges[0].Decisions), l.overflow)
+	}
+}
+
+func TestRowSaysWhatPolicyDecided(t *testing.T) {
+	f := denied(1, cart, postgres, 3)
+	want := &Policy{Verdict: "dropped", Match: "none", Rule: -1, Policies: []string{"NetworkPolicy data/default-deny", "NetworkPolicy data/postgres"}, Text: byTwo.Text}
+	if diff := cmp.Diff(want, row(&f).Policy); diff != "" {
+		t.Error(diff)
+	}
+	g := connection(1, cart, postgres)
+	if row(&g).Policy != nil {
+		t.Error("a connection without a decision has one")
 	}
 }
 
@@ -117,6 +202,7 @@ func TestFilters(t *testing.T) {
 		request(1, frontend, cart, 200, time.Millisecond),
 		request(2, cart, postgres, 500, time.Millisecond),
 		drop(3, world, frontend),
+		verdict(3, frontend, postgres, flow.VerdictDropped, byTwo), denied(3, frontend, postgres, 2),
 	})
 	tests := []struct {
 		name   string
@@ -124,19 +210,23 @@ func TestFilters(t *testing.T) {
 		edges  int
 		flows  int
 	}{
-		{"everything", Filter{}, 3, 3},
-		{"namespace on either side", Filter{Namespace: []string{"data"}}, 1, 1},
+		{"everything", Filter{}, 4, 5},
+		{"namespace on either side", Filter{Namespace: []string{"data"}}, 2, 3},
 		{"world is a group", Filter{Namespace: []string{"world"}}, 1, 1},
 		{"workload", Filter{Workload: []string{"shop/cart"}}, 2, 2},
-		{"dropped", Filter{Verdict: []string{"dropped"}}, 1, 1},
+		{"dropped", Filter{Verdict: []string{"dropped"}}, 2, 3},
 		{"failed", Filter{Verdict: []string{"error"}}, 1, 1},
-		{"failed or dropped", Filter{Verdict: []string{"error", "dropped"}}, 2, 2},
+		{"failed or dropped", Filter{Verdict: []string{"error", "dropped"}}, 3, 4},
 		{"protocol", Filter{Protocol: []string{"http"}}, 2, 2},
 		{"edge", Filter{Edge: []string{"shop/cart>data/postgres"}}, 1, 1},
 		{"edge the other way", Filter{Edge: []string{"data/postgres>shop/cart"}}, 0, 0},
 		{"edge and a workload not on it", Filter{Edge: []string{"shop/cart>data/postgres"}, Workload: []string{"shop/frontend"}}, 0, 0},
 		{"reason", Filter{Reason: []string{"NO_SOCKET"}}, 1, 1},
-		{"text in a name", Filter{Text: "POSTG"}, 1, 1},
+		{"policy", Filter{Policy: []string{"data/default-deny"}}, 1, 2},
+		{"policy by its name alone", Filter{Policy: []string{"none", "postgres"}}, 1, 2},
+		{"policy of another namespace", Filter{Policy: []string{"shop/postgres"}}, 0, 0},
+		{"text in a policy", Filter{Text: "DEFAULT-d"}, 1, 2},
+		{"text in a name", Filter{Text: "POSTG"}, 2, 3},
 		{"text in a symbol", Filter{Text: "tcp_v4"}, 1, 1},
 	}
 	for _, tt := range tests {

@@ -27,6 +27,12 @@ func row(f *flow.Flow) Flow {
 	if f.Drop != nil {
 		r.Reason, r.Symbol = f.Drop.Reason, f.Drop.Symbol
 	}
+	if d := f.Policy; d != nil {
+		r.Policy = &Policy{Verdict: r.Verdict, Match: d.Match.String(), Rule: d.Rule, Policies: []string{}, Text: d.Text}
+		for _, p := range d.Policies {
+			r.Policy.Policies = append(r.Policy.Policies, p.String())
+		}
+	}
 	if l := f.L7; l != nil {
 		r.Protocol, r.Failed = l.Protocol.String(), l.Error
 		if l.Latency >= 0 {

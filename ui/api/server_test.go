@@ -45,7 +45,8 @@ func (s *oneEdge) Timeline(_ context.Context, q query.Timeline) ([]query.Bucket,
 }
 
 func (s *oneEdge) Detail(context.Context, query.Detail) (query.DetailResult, error) {
-	return query.DetailResult{Top: []query.Operation{{L7: flow.L7HTTP, Operation: "GET", Resource: "/cart", Count: 60, Errors: 6, Status: 503}}}, nil
+	return query.DetailResult{Top: []query.Operation{{L7: flow.L7HTTP, Operation: "GET", Resource: "/cart", Count: 60, Errors: 6, Status: 503}},
+		Decisions: []query.Decision{{Verdict: flow.VerdictAudit, Policies: []string{"NetworkPolicy shop/x"}, Connections: 2, LastSeen: 7e6}}}, nil
 }
 
 func (s *oneEdge) Groups(context.Context, query.Range) ([]string, error) {
@@ -106,15 +107,19 @@ func TestQueries(t *testing.T) {
 		t.Errorf("map: %+v", m)
 	}
 	var p FlowPage
-	if code := get(t, "http://"+host+"/api/v1/flows?from=0&to=60000&limit=1&before=30000000&verdict=error", &p); code != 200 || len(p.Flows) != 1 || p.Flows[0].What != "GET /cart -> 503" || p.Next == 0 {
+	if code := get(t, "http://"+host+"/api/v1/flows?from=0&to=60000&limit=1&before=30000000&verdict=error&policy=shop/x", &p); code != 200 || len(p.Flows) != 1 || p.Flows[0].What != "GET /cart -> 503" || p.Next == 0 {
 		t.Errorf("flows: %d %+v", code, p)
 	}
-	if store.asked.To != 30e9 || store.asked.Limit != 1 || len(store.asked.Filter.Allow) != 1 || store.asked.Filter.Allow[0].Error == nil {
+	if store.asked.To != 30e9 || store.asked.Limit != 1 || len(store.asked.Filter.Allow) != 1 || store.asked.Filter.Allow[0].Error == nil ||
+		len(store.asked.Filter.Allow[0].Policy) != 1 {
 		t.Errorf("store was asked %+v", store.asked)
 	}
 	var d Detail
 	if code := get(t, "http://"+host+"/api/v1/edge?id="+url.QueryEscape("shop/frontend>shop/cart")+"&from=0&to=60000", &d); code != 200 || len(d.Top) != 1 || d.Top[0].Name != "GET /cart" || len(d.Recent) != 1 {
 		t.Errorf("edge: %d %+v", code, d)
+	}
+	if len(d.Policies) != 1 || d.Policies[0].Verdict != "audit" || d.Policies[0].LastSeen != 7 {
+		t.Errorf("edge: policies %+v", d.Policies)
 	}
 	if code := get(t, "http://"+host+"/api/v1/node?id=shop/cart", &d); code != 200 {
 		t.Errorf("node: %d", code)
@@ -131,6 +136,7 @@ func TestWrongInput(t *testing.T) {
 		"/api/v1/edge?id=shop/cart":      "is not source>destination",
 		"/api/v1/edge?id=shop>cart":      "is not group/name",
 		"/api/v1/flows?edge=shop%2Fcart": "is not source>destination",
+		"/api/v1/flows?policy=a/b/c":     "is not the name of a policy",
 		"/api/v1/nothing":                "no such page of the API",
 	} {
 		var e map[string]string

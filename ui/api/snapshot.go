@@ -74,13 +74,21 @@ func edge(e *query.Edge, seconds float64) Edge {
 		Drops:    float64(e.Drops) / seconds,
 		Bytes:    float64(e.Bytes+e.ReplyBytes) / seconds,
 		P50:      millis(e.P50), P95: millis(e.P95), RTT: millis(e.RTT),
-		Verdict: worst(e), DropReason: e.DropReason, Protocols: protocols(e.Protocols), LastSeen: e.LastSeen / 1e6,
+		Verdict: worst(e), DropReason: e.DropReason, Policies: decisions(e.Decisions), Protocols: protocols(e.Protocols), LastSeen: e.LastSeen / 1e6,
 	}
+}
+
+func decisions(list []query.Decision) []Decision {
+	out := make([]Decision, len(list))
+	for i, d := range list {
+		out[i] = Decision{Verdict: d.Verdict.String(), Names: d.Policies, Connections: d.Connections, Packets: d.Packets, LastSeen: d.LastSeen / 1e6}
+	}
+	return out
 }
 
 func worst(e *query.Edge) string {
 	switch {
-	case e.Drops > 0:
+	case e.Drops > 0 || len(e.Decisions) > 0 && e.Decisions[0].Verdict == flow.VerdictDropped: // the drops of a denial may come later
 		return "dropped"
 	case e.Errors > 0:
 		return "error"

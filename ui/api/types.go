@@ -12,7 +12,7 @@
 //	GET /api/v1/status                     -> Status
 //	GET /api/v1/ws                         WebSocket: client sends Subscribe (again on each change of filter), server sends Tick once a second
 //
-// FILTER is: namespace=, workload= (group/name), verdict=, protocol=, edge= (src-id>dst-id), reason=, text= ; each may repeat, values of one name are alternatives.
+// FILTER is: namespace=, workload= (group/name), verdict=, protocol=, edge= (src-id>dst-id), reason=, policy=, text= ; each may repeat, values of one name are alternatives.
 // Errors are {"error": "one line"} with a 4xx or 5xx status.
 package api
 
@@ -31,6 +31,7 @@ type Filter struct {
 	Protocol  []string `json:"protocol,omitempty"`  // tcp, udp, icmp, sctp, http, dns
 	Edge      []string `json:"edge,omitempty"`      // "src-id>dst-id": initiator and responder, in that direction
 	Reason    []string `json:"reason,omitempty"`    // drop reason, "NO_SOCKET"
+	Policy    []string `json:"policy,omitempty"`    // that decided: "data/default-deny", "default-deny", "NetworkPolicy data/default-deny"
 	Text      string   `json:"text,omitempty"`
 }
 
@@ -73,21 +74,32 @@ type Node struct {
 
 // Edge is all traffic from one node (the client) to another.
 type Edge struct {
-	ID         string  `json:"id"` // "src-id>dst-id"
-	Src        string  `json:"src"`
-	Dst        string  `json:"dst"`
-	Flows      float64 `json:"flows"` // connections per second
-	Requests   float64 `json:"requests"`
-	Errors     float64 `json:"errors"` // failed exchanges per second
-	Drops      float64 `json:"drops"`
-	Bytes      float64 `json:"bytes"`   // both directions, per second
-	P50        float64 `json:"p50"`     // -1 unknown
-	P95        float64 `json:"p95"`     // -1 unknown
-	RTT        float64 `json:"rtt"`     // mean TCP handshake, -1 unknown
-	Verdict    string  `json:"verdict"` // worst of the span: dropped, error, audit, forwarded
-	DropReason string  `json:"dropReason,omitempty"`
-	Protocols  string  `json:"protocols"` // "HTTP", "DNS", "TCP 5432", ... most used first, comma separated
-	LastSeen   int64   `json:"lastSeen"`
+	ID         string     `json:"id"` // "src-id>dst-id"
+	Src        string     `json:"src"`
+	Dst        string     `json:"dst"`
+	Flows      float64    `json:"flows"` // connections per second
+	Requests   float64    `json:"requests"`
+	Errors     float64    `json:"errors"`  // failed exchanges per second
+	Drops      float64    `json:"drops"`   // packets per second
+	Bytes      float64    `json:"bytes"`   // both directions, per second
+	P50        float64    `json:"p50"`     // -1 unknown
+	P95        float64    `json:"p95"`     // -1 unknown
+	RTT        float64    `json:"rtt"`     // mean TCP handshake, -1 unknown
+	Verdict    string     `json:"verdict"` // worst of the span: dropped, error, audit, forwarded
+	DropReason string     `json:"dropReason,omitempty"`
+	Policies   []Decision `json:"policies,omitempty"` // what policy decided in the span
+	Protocols  string     `json:"protocols"`          // "HTTP", "DNS", "TCP 5432", ... most used first, comma separated
+	LastSeen   int64      `json:"lastSeen"`
+}
+
+// Decision is what one set of policies decided on an edge or node over the span. Lists of them have denials first, then audits,
+// then what was allowed, and of each what decided most first; at most 20.
+type Decision struct {
+	Verdict     string   `json:"verdict"`     // dropped, audit (would have been dropped), forwarded
+	Names       []string `json:"names"`       // "NetworkPolicy data/default-deny"; of a denial and an audit all that isolate the endpoint
+	Connections uint64   `json:"connections"` // that were decided on
+	Packets     uint64   `json:"packets"`     // that were denied
+	LastSeen    int64    `json:"lastSeen"`
 }
 
 // Bucket is one bar of the timeline.
@@ -96,33 +108,43 @@ type Bucket struct {
 	Width     int64  `json:"width"`
 	Forwarded uint64 `json:"forwarded"` // events
 	Errors    uint64 `json:"errors"`
-	Drops     uint64 `json:"drops"`
+	Drops     uint64 `json:"drops"` // packets
 }
 
 // Flow is one row of the table, words ready to show.
 type Flow struct {
-	ID        string `json:"id"`
-	Time      int64  `json:"time"` // Unix microseconds here, so that order shows
-	Src       string `json:"src"`  // node id
-	Dst       string `json:"dst"`
-	SrcName   string `json:"srcName"` // "shop/frontend-7c9f" or "10.1.2.3"
-	DstName   string `json:"dstName"`
-	SrcAddr   string `json:"srcAddr"` // "10.1.2.3:41234"
-	DstAddr   string `json:"dstAddr"`
-	Kind      string `json:"kind"`
-	What      string `json:"what"`             // "GET /cart/{id} -> 200", "TCP SYN", "NO_SOCKET in tcp_v4_rcv"
-	Verdict   string `json:"verdict"`          // forwarded, dropped, audit
-	Failed    bool   `json:"failed,omitempty"` // exchange that failed
-	Reason    string `json:"reason,omitempty"`
-	Symbol    string `json:"symbol,omitempty"`
-	Protocol  string `json:"protocol"`
-	LatencyUs int64  `json:"latencyUs"` // -1 unknown
-	Bytes     uint64 `json:"bytes"`
-	Packets   uint64 `json:"packets"`
-	Node      string `json:"node"`
-	Point     string `json:"point"`
-	Path      []Hop  `json:"path,omitempty"`
-	TraceID   string `json:"traceId,omitempty"`
+	ID        string  `json:"id"`
+	Time      int64   `json:"time"` // Unix microseconds here, so that order shows
+	Src       string  `json:"src"`  // node id
+	Dst       string  `json:"dst"`
+	SrcName   string  `json:"srcName"` // "shop/frontend-7c9f" or "10.1.2.3"
+	DstName   string  `json:"dstName"`
+	SrcAddr   string  `json:"srcAddr"` // "10.1.2.3:41234"
+	DstAddr   string  `json:"dstAddr"`
+	Kind      string  `json:"kind"`
+	What      string  `json:"what"`             // "GET /cart/{id} -> 200", "TCP SYN", "NO_SOCKET in tcp_v4_rcv"
+	Verdict   string  `json:"verdict"`          // forwarded, dropped, audit
+	Failed    bool    `json:"failed,omitempty"` // exchange that failed
+	Reason    string  `json:"reason,omitempty"`
+	Symbol    string  `json:"symbol,omitempty"`
+	Policy    *Policy `json:"policy,omitempty"` // of a verdict, and of a drop by policy
+	Protocol  string  `json:"protocol"`
+	LatencyUs int64   `json:"latencyUs"` // -1 unknown
+	Bytes     uint64  `json:"bytes"`
+	Packets   uint64  `json:"packets"`
+	Node      string  `json:"node"`
+	Point     string  `json:"point"`
+	Path      []Hop   `json:"path,omitempty"`
+	TraceID   string  `json:"traceId,omitempty"`
+}
+
+// Policy is what policy said of a flow's connection.
+type Policy struct {
+	Verdict  string   `json:"verdict"`  // as of the flow: forwarded, dropped, audit (would have been dropped)
+	Match    string   `json:"match"`    // what the rule that allowed looks at: none, L3-Only, L3-L4, L4-Only, all, L3-Proto, Proto-Only
+	Rule     int      `json:"rule"`     // index of the rule that allowed in its policy's section, -1: none did
+	Policies []string `json:"policies"` // "NetworkPolicy data/default-deny"; none if an exception allowed
+	Text     string   `json:"text"`     // one line for a person
 }
 
 // Hop is one observation of a flow.
@@ -169,13 +191,14 @@ type TraceSpan struct {
 
 // Detail explains a node or an edge.
 type Detail struct {
-	ID     string    `json:"id"`
-	Step   int64     `json:"step"`
-	Series []Point   `json:"series"`
-	Top    []TopRow  `json:"top"`   // operations: "GET /cart", "A redis.data.svc"
-	Drops  []DropRow `json:"drops"` // reasons
-	Slow   []Flow    `json:"slow"`  // slowest exchanges
-	Recent []Flow    `json:"recent"`
+	ID       string     `json:"id"`
+	Step     int64      `json:"step"`
+	Series   []Point    `json:"series"`
+	Top      []TopRow   `json:"top"`   // operations: "GET /cart", "A redis.data.svc"
+	Drops    []DropRow  `json:"drops"` // reasons
+	Policies []Decision `json:"policies"`
+	Slow     []Flow     `json:"slow"` // slowest exchanges
+	Recent   []Flow     `json:"recent"`
 }
 
 // Point is one step of a Detail's series.
@@ -204,7 +227,7 @@ type TopRow struct {
 type DropRow struct {
 	Reason string `json:"reason"`
 	Symbol string `json:"symbol"`
-	Count  uint64 `json:"count"`
+	Count  uint64 `json:"count"`          // packets
 	Hint   string `json:"hint,omitempty"` // one sentence for a person
 }
 
