@@ -26,6 +26,7 @@ type values [maxLabels]string
 // key holds all from which a family's labels follow, in the form in which a flow has it.
 type key struct {
 	src, dst *flow.Endpoint
+	policy   *flow.PolicyRef
 	n        uint64 // numbers, as the family packs them
 	a, b     string
 }

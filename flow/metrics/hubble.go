@@ -42,10 +42,10 @@ func (h *hubbleFamilies) observe(f *flow.Flow) {
 	}
 	h.flows.get(k).Inc()
 	switch {
-	case f.Drop != nil:
-		h.drops.get(key{src: f.Src, dst: f.Dst, n: uint64(f.Proto), a: f.Drop.Reason}).Inc()
+	case f.Kind == flow.KindDrop:
+		h.drop(f)
 	case f.Kind == flow.KindVerdict:
-		h.verdicts.get(key{src: f.Src, dst: f.Dst, n: uint64(f.Direction) | uint64(f.Verdict)<<8}).Inc()
+		h.verdict(f)
 	case f.L7 != nil && f.L7.Protocol == flow.L7HTTP:
 		h.http(f)
 	case f.L7 != nil && f.L7.Protocol == flow.L7DNS:
@@ -54,6 +54,36 @@ func (h *hubbleFamilies) observe(f *flow.Flow) {
 		h.packet(f)
 	}
 }
+
+// drop counts packets by who sent them.
+func (h *hubbleFamilies) drop(f *flow.Flow) {
+	k := key{src: f.Src, dst: f.Dst, n: uint64(f.Proto)}
+	if f.Drop != nil {
+		k.a = f.Drop.Reason
+	}
+	if n := f.Dropped() - f.ReplyPackets; n > 0 {
+		h.drops.get(k).Add(float64(n))
+	}
+	if f.ReplyPackets > 0 {
+		k.src, k.dst = k.dst, k.src
+		h.drops.get(k).Add(float64(f.ReplyPackets))
+	}
+}
+
+// verdict leaves out, as Hubble does, that an endpoint's own node may reach it whatever policies say.
+func (h *hubbleFamilies) verdict(f *flow.Flow) {
+	if f.Src != nil && f.Src.Identity == identityHost && f.Verdict == flow.VerdictForwarded {
+		return
+	}
+	n := uint64(f.Direction) | uint64(f.Verdict)<<8
+	if f.Policy != nil {
+		n |= uint64(f.Policy.Match) << 16
+	}
+	h.verdicts.get(key{src: f.Src, dst: f.Dst, n: n}).Inc()
+}
+
+// identityHost is that of the node itself (pkg/identity/numericidentity.go of Cilium).
+const identityHost = 1
 
 // packet counts what layer 4 has to say.
 func (h *hubbleFamilies) packet(f *flow.Flow) {
@@ -207,9 +237,9 @@ func flagLabels(k *key) values {
 	return between(k, flags[k.n&0xff], family)
 }
 
-// verdictLabels has no match yet: a record does not say on which of a rule's fields it matched.
 func verdictLabels(k *key) values {
-	return between(k, flow.Direction(k.n).String(), "unknown", flow.Verdict(k.n>>8).String())
+	match := strings.ToLower(flow.PolicyMatch(k.n >> 16).String())
+	return between(k, flow.Direction(k.n).String(), match, flow.Verdict(k.n>>8).String())
 }
 
 func httpLabels(k *key) values {

@@ -44,6 +44,17 @@ func counted(packets, bytes, replyPackets, replyBytes uint64) func(*flow.Flow) {
 	}
 }
 
+var policies = []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: "a"}, {Kind: "NetworkPolicy", Namespace: "shop", Name: "b"}}
+
+func decided(v flow.Verdict, d *flow.Decision) func(*flow.Flow) {
+	return func(f *flow.Flow) {
+		f.Verdict, f.Policy = v, d
+		if v == flow.VerdictDropped {
+			f.Drop = &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+		}
+	}
+}
+
 func reply(f *flow.Flow) { f.Reply = true }
 
 func exchange(l7 flow.L7) flow.Flow {
@@ -122,10 +133,54 @@ func TestFamilies(t *testing.T) {
 					"hubble_icmp_total{" + swapped(sorted(`family="IPv4"`, `type="EchoReply"`)) + "} 2",
 			},
 		},
-		"policy verdict": {
-			flows: []flow.Flow{tcp(flow.KindVerdict, 0, func(f *flow.Flow) { f.Verdict = flow.VerdictAudit })},
-			want: map[string]string{"hubble_policy_verdicts_total": "hubble_policy_verdicts_total{" +
-				sorted(`action="audit"`, `direction="egress"`, `match="unknown"`) + "} 1"},
+		"policy verdicts": {
+			flows: []flow.Flow{
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchL3L4, Policies: policies[:1]})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchL4Proto, Policies: policies[:1]})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchAll, Rule: -1})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictAudit, &flow.Decision{Rule: -1, Policies: policies[:1]})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictDropped, &flow.Decision{Rule: -1, Policies: policies})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictDropped, &flow.Decision{Rule: -1, Policies: policies[1:]})),
+				tcp(flow.KindVerdict, flow.TCPSyn, decided(flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchAll, Rule: -1}), func(f *flow.Flow) {
+					f.Src = &flow.Endpoint{Kind: flow.EndpointHost, Identity: 1}
+				}),
+			},
+			want: map[string]string{
+				"hubble_policy_verdicts_total": strings.Join([]string{
+					"hubble_policy_verdicts_total{" + sorted(`action="audit"`, `direction="egress"`, `match="none"`) + "} 1",
+					"hubble_policy_verdicts_total{" + sorted(`action="dropped"`, `direction="egress"`, `match="none"`) + "} 2",
+					"hubble_policy_verdicts_total{" + sorted(`action="forwarded"`, `direction="egress"`, `match="all"`) + "} 1",
+					"hubble_policy_verdicts_total{" + sorted(`action="forwarded"`, `direction="egress"`, `match="l3-l4"`) + "} 1",
+					"hubble_policy_verdicts_total{" + sorted(`action="forwarded"`, `direction="egress"`, `match="proto-only"`) + "} 1",
+				}, "\n"),
+				"parallax_policy_decisions_total": strings.Join([]string{
+					"parallax_policy_decisions_total{" + sorted(`action="audit"`, `direction="egress"`, `policy="NetworkPolicy shop/a"`) + "} 1",
+					"parallax_policy_decisions_total{" + sorted(`action="dropped"`, `direction="egress"`, `policy="NetworkPolicy shop/a"`) + "} 1",
+					"parallax_policy_decisions_total{" + sorted(`action="dropped"`, `direction="egress"`, `policy="NetworkPolicy shop/b"`) + "} 2",
+					"parallax_policy_decisions_total{" + sorted(`action="forwarded"`, `direction="egress"`, `policy="NetworkPolicy shop/a"`) + "} 2",
+				}, "\n"),
+				"hubble_drop_total":                    "",
+				"parallax_policy_denied_packets_total": "",
+				"parallax_flow_packets_total":          "",
+				"hubble_tcp_flags_total":               "",
+				"hubble_port_distribution_total":       "",
+			},
+		},
+		"drops by policy": {
+			flows: []flow.Flow{
+				tcp(flow.KindDrop, flow.TCPSyn, counted(3, 180, 0, 0), decided(flow.VerdictDropped, &flow.Decision{Rule: -1, Policies: policies})),
+				tcp(flow.KindDrop, flow.TCPAck, counted(1, 60, 2, 120), reply, decided(flow.VerdictDropped, &flow.Decision{Rule: -1, Policies: policies[:1]})),
+			},
+			want: map[string]string{
+				"hubble_drop_total": "hubble_drop_total{" + sorted(`protocol="TCP"`, `reason="POLICY_DENIED"`) + "} 4\n" +
+					"hubble_drop_total{" + swapped(sorted(`protocol="TCP"`, `reason="POLICY_DENIED"`)) + "} 2",
+				"parallax_policy_denied_packets_total": "parallax_policy_denied_packets_total{" + sorted(`direction="egress"`, `policy="NetworkPolicy shop/a"`, `protocol="TCP"`) + "} 6\n" +
+					"parallax_policy_denied_packets_total{" + sorted(`direction="egress"`, `policy="NetworkPolicy shop/b"`, `protocol="TCP"`) + "} 3",
+				"hubble_flows_processed_total":    "hubble_flows_processed_total{" + sorted(`protocol="TCP"`, `subtype=""`, `type="Drop"`, `verdict="DROPPED"`) + "} 2",
+				"hubble_policy_verdicts_total":    "",
+				"parallax_policy_decisions_total": "",
+				"parallax_flow_packets_total":     "",
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,6 +313,8 @@ func steady() []flow.Flow {
 		tcp(flow.KindUpdate, flow.TCPAck, counted(10, 1000, 20, 30000)),
 		tcp(flow.KindClose, flow.TCPRst, counted(1, 52, 2, 104)),
 		tcp(flow.KindDrop, 0, func(f *flow.Flow) { f.Verdict, f.Drop = flow.VerdictDropped, &flow.Drop{Reason: "NO_SOCKET"} }),
+		tcp(flow.KindDrop, 0, counted(2, 120, 1, 60), decided(flow.VerdictDropped, &flow.Decision{Rule: -1, Policies: policies})),
+		tcp(flow.KindVerdict, 0, decided(flow.VerdictForwarded, &flow.Decision{Match: flow.PolicyMatchL3L4, Policies: policies[:1]})),
 		exchange(flow.L7{Protocol: flow.L7HTTP, Operation: "GET", Version: "HTTP/1.1", Status: 200, Answered: true, Latency: 1e6}),
 		exchange(flow.L7{Protocol: flow.L7DNS, Operation: "A", Answered: true, Answers: []string{"10.0.0.1"}, Latency: 1e6}),
 		tcp(flow.KindUpdate, 0, counted(3, 252, 2, 168), func(f *flow.Flow) { f.Proto, f.ICMPType = flow.ProtoICMP, 8 }),

@@ -10,6 +10,7 @@ import (
 type ownFamilies struct {
 	bytes, packets     *family[prometheus.Counter]
 	exchanges          *family[prometheus.Counter]
+	decisions, denied  *family[prometheus.Counter]
 	latency, handshake *family[prometheus.Observer]
 }
 
@@ -24,6 +25,10 @@ func newOwnFamilies(b *builder) ownFamilies {
 		bytes:     b.counter("parallax_flow_bytes_total", "Bytes of layer 3 of connections, by the side that sent them.", trafficLabels, "protocol", "sender"),
 		packets:   b.counter("parallax_flow_packets_total", "Packets of connections, by the side that sent them.", trafficLabels, "protocol", "sender"),
 		exchanges: b.counter("parallax_l7_requests_total", "Application requests by what became of them.", exchangeLabels, "protocol", "outcome"),
+		decisions: b.counter("parallax_policy_decisions_total", "Connections by the policy that decided on them; what several policies denied counts for each of them.",
+			decisionLabels, "policy", "direction", "action"),
+		denied: b.counter("parallax_policy_denied_packets_total", "Packets that a policy denied; what several policies denied counts for each of them.",
+			deniedLabels, "policy", "direction", "protocol"),
 		latency: b.histogram("parallax_l7_latency_seconds", "Time from an application request to its response, where it was observed.",
 			latencyBuckets, latencyLabels, "protocol"),
 		handshake: b.histogram("parallax_tcp_handshake_seconds", "Time from a TCP connection's SYN to the ACK that ends the handshake.",
@@ -36,7 +41,10 @@ func (o *ownFamilies) observe(f *flow.Flow) {
 		o.exchange(f)
 		return
 	}
-	if f.Kind == flow.KindDrop { // it was counted by the flow that it belongs to
+	if f.Policy != nil {
+		o.decision(f)
+	}
+	if f.Kind == flow.KindDrop { // it was counted by the flow that it belongs to, or was denied
 		return
 	}
 	k := key{src: f.Src, dst: f.Dst, n: uint64(f.Proto)}
@@ -52,6 +60,21 @@ func (o *ownFamilies) observe(f *flow.Flow) {
 	// Later records of the connection repeat it.
 	if f.Kind == flow.KindState && f.HandshakeRTT > 0 && f.TCPFlags&flow.TCPFin == 0 {
 		o.handshake.get(key{src: f.Src, dst: f.Dst}).Observe(float64(f.HandshakeRTT) / 1e6)
+	}
+}
+
+// decision counts for each policy: a series for each set of them would not say which ones deny most.
+func (o *ownFamilies) decision(f *flow.Flow) {
+	for i := range f.Policy.Policies {
+		k := key{src: f.Src, dst: f.Dst, policy: &f.Policy.Policies[i], n: uint64(f.Direction)}
+		switch f.Kind {
+		case flow.KindVerdict:
+			k.n |= uint64(f.Verdict) << 8
+			o.decisions.get(k).Inc()
+		case flow.KindDrop:
+			k.n |= uint64(f.Proto) << 8
+			o.denied.get(k).Add(float64(f.Dropped()))
+		}
 	}
 }
 
@@ -87,6 +110,14 @@ func trafficLabels(k *key) values {
 func exchangeLabels(k *key) values {
 	outcomes := [...]string{"ok", "error", "unanswered"}
 	return between(k, flow.L7Protocol(k.n).String(), outcomes[k.n>>8])
+}
+
+func decisionLabels(k *key) values {
+	return between(k, k.policy.String(), flow.Direction(k.n).String(), flow.Verdict(k.n>>8).String())
+}
+
+func deniedLabels(k *key) values {
+	return between(k, k.policy.String(), flow.Direction(k.n).String(), layer4(flow.Proto(k.n>>8)))
 }
 
 func latencyLabels(k *key) values { return between(k, flow.L7Protocol(k.n).String()) }
