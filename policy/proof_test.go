@@ -3,49 +3,29 @@ package policy_test
 import (
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	networkingv1 "k8s.io/api/networking/v1"
-	"sigs.k8s.io/yaml"
-
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/policy"
-	"github.com/parallax-flow/parallax/policy/load"
+	"github.com/parallax-flow/parallax/policy/policytest"
 )
 
-var (
-	seedFlag  = flag.Uint64("policy.seed", 0, "seed of the random policies; 0 takes one from the clock")
-	worldFlag = flag.Int("policy.worlds", 1500, "how many random clusters to try")
-)
-
-func newDice(seed uint64, n int) dice { return dice{rand.New(rand.NewPCG(seed, uint64(n)))} }
-
-func seed(t *testing.T) uint64 {
-	s := *seedFlag
-	if s == 0 {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("repeat with -policy.seed=%d", s)
-	return s
-}
+var worldFlag = flag.Int("policy.worlds", 1500, "how many random clusters to try")
 
 // TestEngineOracleAndDatapathAgree is the proof: for random policies, pods and ports the oracle, the engine and the
 // compiled tables of both nodes say the same, rules and policies included.
 func TestEngineOracleAndDatapathAgree(t *testing.T) {
-	s := seed(t)
+	s := policytest.Seed(t)
 	denied, allowed, byRule := 0, 0, 0
 	for n := range *worldFlag {
-		r := newDice(s, n)
-		w := randomWorld(r)
-		probes := w.probes(r, 60)
+		r := policytest.NewDice(s, n)
+		w := policytest.RandomWorld(r)
+		probes := w.Probes(r, 60)
 		b, err := build(&w)
 		if err != nil {
 			t.Fatalf("world %d of seed %d: %v", n, s, err)
@@ -53,9 +33,9 @@ func TestEngineOracleAndDatapathAgree(t *testing.T) {
 		for _, p := range probes {
 			bad := b.disagreement(&w, p)
 			if bad != "" {
-				w = shrink(w, func(w *world) bool { b, err := build(w); return err == nil && b.disagreement(w, p) != "" })
+				w = policytest.Shrink(w, func(w *policytest.World) bool { b, err := build(w); return err == nil && b.disagreement(w, p) != "" })
 				b, _ := build(&w)
-				t.Fatalf("world %d of seed %d: %s\nsmallest case: %s\n%s", n, s, bad, b.disagreement(&w, p), w.text(p))
+				t.Fatalf("world %d of seed %d: %s\nsmallest case: %s\n%s", n, s, bad, b.disagreement(&w, p), w.Text(p))
 			}
 			d := b.engine.Decide(query(p))
 			switch {
@@ -80,63 +60,51 @@ type built struct {
 	nodes  map[string]*policy.Compiled
 }
 
-func convertAll(list []*networkingv1.NetworkPolicy) ([]policy.Policy, error) {
-	var out []policy.Policy
-	for _, np := range list {
-		p, err := load.Convert(np)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func build(w *world) (*built, error) {
-	policies, err := convertAll(w.policies)
+func build(w *policytest.World) (*built, error) {
+	policies, err := w.Convert()
 	if err != nil {
 		return nil, err
 	}
-	b := &built{engine: policy.New(policies, w.inventory, w.options), nodes: map[string]*policy.Compiled{}}
-	for _, n := range nodeNames {
-		b.nodes[n] = policy.Compile(policy.Input{Policies: policies, Inventory: w.inventory, Node: n, Options: w.options})
+	b := &built{engine: policy.New(policies, w.Inventory, w.Options), nodes: map[string]*policy.Compiled{}}
+	for _, n := range policytest.NodeNames {
+		b.nodes[n] = policy.Compile(policy.Input{Policies: policies, Inventory: w.Inventory, Node: n, Options: w.Options})
 	}
 	return b, nil
 }
 
 // TestLoaderReadsRandomPolicies writes random policies as YAML and reads them back.
 func TestLoaderReadsRandomPolicies(t *testing.T) {
-	s := seed(t)
+	s := policytest.Seed(t)
 	for n := range max(*worldFlag/20, 1) {
-		w := randomWorld(newDice(s, n))
-		want, err := convertAll(w.policies)
+		w := policytest.RandomWorld(policytest.NewDice(s, n))
+		want, err := w.Convert()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := readText(w.text(probe{}))
+		got, err := readText(w.Text(policytest.Probe{}))
 		for i := range got {
 			got[i].Origin = ""
 		}
 		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.EquateEmpty()); err != nil || diff != "" {
-			t.Fatalf("world %d of seed %d: %v\n%s\n%s", n, s, err, diff, w.text(probe{}))
+			t.Fatalf("world %d of seed %d: %v\n%s\n%s", n, s, err, diff, w.Text(policytest.Probe{}))
 		}
 	}
 }
 
-func query(p probe) policy.Query {
-	return policy.Query{Src: policy.Party{Endpoint: p.src.pod, Addr: p.src.addr}, Dst: policy.Party{Endpoint: p.dst.pod, Addr: p.dst.addr}, Proto: p.proto, Port: p.port}
+func query(p policytest.Probe) policy.Query {
+	return policy.Query{Src: policy.Party{Endpoint: p.Src.Pod, Addr: p.Src.Addr}, Dst: policy.Party{Endpoint: p.Dst.Pod, Addr: p.Dst.Addr}, Proto: p.Proto, Port: p.Port}
 }
 
 // disagreement returns who differs from the oracle on p, "" if nobody does.
-func (b *built) disagreement(w *world, p probe) string {
+func (b *built) disagreement(w *policytest.World, p policytest.Probe) string {
 	d := b.engine.Decide(query(p))
-	out := judgeEgress(w.policies, p.src, p.dst, p.proto, p.port)
-	in := judgeIngress(w.policies, p.src, p.dst, p.proto, p.port)
-	if d.Allowed != (out.allowed && in.allowed) {
-		return fmt.Sprintf("%s: engine %v, oracle %v", p, d.Allowed, out.allowed && in.allowed)
+	out := policytest.JudgeEgress(w.Policies, p.Src, p.Dst, p.Proto, p.Port)
+	in := policytest.JudgeIngress(w.Policies, p.Src, p.Dst, p.Proto, p.Port)
+	if d.Allowed != (out.Allowed && in.Allowed) {
+		return fmt.Sprintf("%s: engine %v, oracle %v", p, d.Allowed, out.Allowed && in.Allowed)
 	}
 	for _, x := range []string{
-		b.differs(p, out, d.Egress, p.src, p.dst), b.differs(p, in, d.Ingress, p.dst, p.src),
+		b.differs(p, out, d.Egress, p.Src, p.Dst), b.differs(p, in, d.Ingress, p.Dst, p.Src),
 	} {
 		if x != "" {
 			return x
@@ -146,27 +114,27 @@ func (b *built) disagreement(w *world, p probe) string {
 }
 
 // differs compares one side of the engine, and of the datapath of the subject's node, with the oracle.
-func (b *built) differs(p probe, want verdict, got policy.Side, subject, peer actor) string {
-	if got.Allowed != want.allowed {
-		return fmt.Sprintf("%s: engine says %s, oracle %v", p, got, want.allowed)
+func (b *built) differs(p policytest.Probe, want policytest.Verdict, got policy.Side, subject, peer policytest.Actor) string {
+	if got.Allowed != want.Allowed {
+		return fmt.Sprintf("%s: engine says %s, oracle %v", p, got, want.Allowed)
 	}
-	if got.Reason == policy.ByRule && len(got.Rules) != len(want.rules) || got.Reason == policy.DefaultDeny && len(got.Policies) != len(want.isolated) {
-		return fmt.Sprintf("%s: engine says %s, oracle has rules %v, policies %v", p, got, want.rules, want.isolated)
+	if got.Reason == policy.ByRule && len(got.Rules) != len(want.Rules) || got.Reason == policy.DefaultDeny && len(got.Policies) != len(want.Isolated) {
+		return fmt.Sprintf("%s: engine says %s, oracle has rules %v, policies %v", p, got, want.Rules, want.Isolated)
 	}
 	for _, r := range got.Rules {
-		if !want.rules[ruleName{r.Policy.Namespace + "/" + r.Policy.Name, r.Index}] {
-			return fmt.Sprintf("%s: engine names %s, oracle %v", p, r, want.rules)
+		if !want.Rules[policytest.RuleName{Policy: r.Policy.Namespace + "/" + r.Policy.Name, Index: r.Index}] {
+			return fmt.Sprintf("%s: engine names %s, oracle %v", p, r, want.Rules)
 		}
 	}
-	if subject.pod == nil {
+	if subject.Pod == nil {
 		return ""
 	}
-	key := policy.EndpointKey{Namespace: subject.pod.Namespace, Name: subject.pod.Name}
-	c := b.nodes[subject.pod.Node]
-	v := c.Decide(key, got.Direction, flow.AddrFrom(subject.addr), flow.AddrFrom(peer.addr), p.proto, p.port)
+	key := policy.EndpointKey{Namespace: subject.Pod.Namespace, Name: subject.Pod.Name}
+	c := b.nodes[subject.Pod.Node]
+	v := c.Decide(key, got.Direction, flow.AddrFrom(subject.Addr), flow.AddrFrom(peer.Addr), p.Proto, p.Port)
 	info, known := c.Rules[v.Rule]
-	if v.Allowed != want.allowed || !known || info.Allows != v.Allowed {
-		return fmt.Sprintf("%s: %s datapath %v by %d %q, oracle %v", p, got.Direction, v.Allowed, v.Rule, info.Text, want.allowed)
+	if v.Allowed != want.Allowed || !known || info.Allows != v.Allowed {
+		return fmt.Sprintf("%s: %s datapath %v by %d %q, oracle %v", p, got.Direction, v.Allowed, v.Rule, info.Text, want.Allowed)
 	}
 	if !sameReason(v.Rule, info, got) {
 		return fmt.Sprintf("%s: datapath says %q, engine %s", p, info.Text, got)
@@ -191,72 +159,4 @@ func sameReason(id uint32, info policy.RuleInfo, s policy.Side) bool {
 		})
 	}
 	return false
-}
-
-// shrink drops parts of w while it still fails.
-func shrink(w world, fails func(*world) bool) world {
-	for again := true; again; {
-		again = false
-		for _, smaller := range w.smaller() {
-			if fails(&smaller) {
-				w, again = smaller, true
-				break
-			}
-		}
-	}
-	return w
-}
-
-// smaller returns w without one policy, rule, peer or port each.
-func (w *world) smaller() (list []world) {
-	for i, np := range w.policies {
-		without := world{w.inventory, slices.Delete(slices.Clone(w.policies), i, i+1), w.options}
-		list = append(list, without)
-		edit := func(f func(*networkingv1.NetworkPolicySpec)) {
-			c := np.DeepCopy()
-			f(&c.Spec)
-			changed := world{w.inventory, slices.Clone(w.policies), w.options}
-			changed.policies[i] = c
-			list = append(list, changed)
-		}
-		for j := range np.Spec.Ingress {
-			edit(func(s *networkingv1.NetworkPolicySpec) { s.Ingress = slices.Delete(s.Ingress, j, j+1) })
-			for k := range np.Spec.Ingress[j].From {
-				edit(func(s *networkingv1.NetworkPolicySpec) { s.Ingress[j].From = slices.Delete(s.Ingress[j].From, k, k+1) })
-			}
-			for k := range np.Spec.Ingress[j].Ports {
-				edit(func(s *networkingv1.NetworkPolicySpec) {
-					s.Ingress[j].Ports = slices.Delete(s.Ingress[j].Ports, k, k+1)
-				})
-			}
-		}
-		for j := range np.Spec.Egress {
-			edit(func(s *networkingv1.NetworkPolicySpec) { s.Egress = slices.Delete(s.Egress, j, j+1) })
-			for k := range np.Spec.Egress[j].To {
-				edit(func(s *networkingv1.NetworkPolicySpec) { s.Egress[j].To = slices.Delete(s.Egress[j].To, k, k+1) })
-			}
-			for k := range np.Spec.Egress[j].Ports {
-				edit(func(s *networkingv1.NetworkPolicySpec) { s.Egress[j].Ports = slices.Delete(s.Egress[j].Ports, k, k+1) })
-			}
-		}
-	}
-	return list
-}
-
-// text returns w's policies as YAML, and the two sides of p.
-func (w *world) text(p probe) string {
-	var b strings.Builder
-	for _, a := range []actor{p.src, p.dst} {
-		if a.pod != nil {
-			fmt.Fprintf(&b, "%s on %s: labels %v, namespace %v, ports %v\n", a.pod, a.pod.Node, a.pod.Labels, a.pod.NamespaceLabels, a.pod.Ports)
-		}
-	}
-	for _, np := range w.policies {
-		y, err := yaml.Marshal(np)
-		fmt.Fprintf(&b, "---\n%s", y)
-		if err != nil {
-			b.WriteString(err.Error())
-		}
-	}
-	return b.String()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 	"github.com/parallax-flow/parallax/policy"
+	"github.com/parallax-flow/parallax/policy/policytest"
 )
 
 // dump returns the entries and prefixes of c as text, tables left out.
@@ -165,22 +166,22 @@ func TestNamedPortOfBlock(t *testing.T) {
 
 // TestCoveredRulesDoNothing takes the rules that Check calls without effect out of random policies.
 func TestCoveredRulesDoNothing(t *testing.T) {
-	s := seed(t)
+	s := policytest.Seed(t)
 	taken := 0
 	for n := range max(*worldFlag/5, 1) {
-		r := newDice(s, n)
-		w := randomWorld(r)
-		policies, err := convertAll(w.policies)
+		r := policytest.NewDice(s, n)
+		w := policytest.RandomWorld(r)
+		policies, err := w.Convert()
 		if err != nil {
 			t.Fatal(err)
 		}
-		less := world{w.inventory, nil, w.options}
-		for _, np := range w.policies {
-			less.policies = append(less.policies, np.DeepCopy())
+		less := policytest.World{Inventory: w.Inventory, Options: w.Options}
+		for _, np := range w.Policies {
+			less.Policies = append(less.Policies, np.DeepCopy())
 		}
 		findings := policy.Check(policies, nil)
 		for _, f := range slices.Backward(findings) { // the last first: indexes stay right
-			taken += take(less.policies, f)
+			taken += take(less.Policies, f)
 		}
 		full, err := build(&w)
 		if err != nil {
@@ -190,9 +191,9 @@ func TestCoveredRulesDoNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range w.probes(r, 60) {
+		for _, p := range w.Probes(r, 60) {
 			if a, b := full.engine.Decide(query(p)), short.engine.Decide(query(p)); a.Allowed != b.Allowed {
-				t.Fatalf("world %d of seed %d: %s: %s, without %v: %s\n%s", n, s, p, a, findings, b, w.text(p))
+				t.Fatalf("world %d of seed %d: %s: %s, without %v: %s\n%s", n, s, p, a, findings, b, w.Text(p))
 			}
 		}
 	}
