@@ -1,18 +1,22 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/spf13/pflag"
 
 	"github.com/parallax-flow/parallax/collector/enrich/kube"
+	"github.com/parallax-flow/parallax/deploy/lab"
 	"github.com/parallax-flow/parallax/flow/meta"
+	"github.com/parallax-flow/parallax/internal/lifecycle"
 )
 
-// kubernetes says where a collector's names of pods come from.
+// kubernetes says where names of pods come from.
 type kubernetes struct {
-	api     string // auto, off, or the path of a kubeconfig; empty: off
-	allPods bool   // of the whole cluster, not of this node alone
+	api     string                        // auto, off, or the path of a kubeconfig; empty: off
+	allPods bool                          // of the whole cluster, not of this node alone
+	place   func(meta.Source) meta.Source // adds what an API server does not tell; nil: nothing
 }
 
 func (k *kubernetes) register(f *pflag.FlagSet) {
@@ -41,8 +45,28 @@ func (k *kubernetes) validate() error {
 
 // sources returns the source of names for a node, none if that is off.
 func (k *kubernetes) sources(node, cluster string, log *slog.Logger) []meta.Source {
-	if c, on := k.config(node, cluster, log); on {
-		return []meta.Source{kube.New(c)}
+	c, on := k.config(node, cluster, log)
+	if !on {
+		return nil
 	}
-	return nil
+	var s meta.Source = kube.New(c)
+	if k.place != nil {
+		s = k.place(s)
+	}
+	return []meta.Source{s}
+}
+
+// watchLab takes the names of the demo cluster from its API server, as in a real one: each collector those of its own
+// node's pods, the relay all.
+func watchLab(ctx context.Context, stack *lifecycle.Stack, cluster *lab.Lab, nodes []nodeOptions, r *relayProcess, log *slog.Logger) {
+	layout := cluster.Layout(ctx)
+	if layout == nil {
+		return // ctx ended
+	}
+	api := kubernetes{api: cluster.Kubeconfig(), place: layout.WithNetNS}
+	for i := range nodes {
+		nodes[i].kubernetes = api
+	}
+	api.allPods = true
+	r.learn(stack, api.sources("", lab.ClusterName, log)...)
 }

@@ -22,6 +22,7 @@ func newRelayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.names.allPods = true
 			if err := o.validate(); err != nil || check {
 				return err
 			}
@@ -49,7 +50,9 @@ func newRelayCommand() *cobra.Command {
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&check, "check", false, "validate the configuration and exit")
 	f.StringVar(&page.listen, "ui-listen", "", "address of the page (default: none here, see parallax ui)")
+	f.StringVar(&o.cluster, "cluster", "", "name of the cluster whose pods --kubernetes tells, as its collectors have it (default: that of all nodes)")
 	o.register(f)
+	o.names.register(f)
 	seriesFlag(f, &o.series)
 	return cmd
 }

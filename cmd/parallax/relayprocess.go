@@ -14,9 +14,11 @@ import (
 
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/hubble/server"
+	"github.com/parallax-flow/parallax/flow/meta"
 	"github.com/parallax-flow/parallax/flow/metrics"
 	"github.com/parallax-flow/parallax/internal/lifecycle"
 	"github.com/parallax-flow/parallax/relay"
+	"github.com/parallax-flow/parallax/relay/names"
 	"github.com/parallax-flow/parallax/relay/sink/otel"
 	"github.com/parallax-flow/parallax/storage"
 	"github.com/parallax-flow/parallax/ui/api"
@@ -33,6 +35,8 @@ type relayOptions struct {
 	ring    int
 	series  int // of each metric
 	otlp    otlpOptions
+	names   kubernetes // of the pods that a collector does not know
+	cluster string     // whose nodes' flows these names are for; empty: all
 }
 
 func (o *relayOptions) register(f *pflag.FlagSet) {
@@ -51,7 +55,7 @@ func (o *relayOptions) config() relay.Config {
 }
 
 func (o *relayOptions) validate() error {
-	if err := cmp.Or(o.config().Check(), o.otlp.validate()); err != nil {
+	if err := cmp.Or(o.config().Check(), o.otlp.validate(), o.names.validate()); err != nil {
 		return err
 	}
 	if o.storage != "" {
@@ -73,6 +77,8 @@ type relayProcess struct {
 	reg     *prometheus.Registry
 	counts  *metrics.Metrics
 	spans   *otel.Exporter // nil: they go nowhere
+	names   *meta.Directory
+	sources []meta.Source // of names
 	ingest  net.Listener
 	api     net.Listener
 	metrics net.Listener
@@ -105,7 +111,9 @@ func newRelay(ctx context.Context, o *relayOptions, log *slog.Logger) (p *relayP
 	if p.store, p.storeAt, err = openStorage(ctx, o.storage, o.data); err != nil {
 		return p, err
 	}
-	p.relay = relay.New(o.config(), relay.Deps{Log: log, Registerer: p.reg, Listener: p.ingest})
+	p.names = meta.NewDirectory(meta.Config{})
+	p.sources = o.names.sources("", o.cluster, log)
+	p.relay = relay.New(o.config(), relay.Deps{Log: log, Registerer: p.reg, Listener: p.ingest, Names: names.New(p.names, o.cluster)})
 	p.writer = storage.NewWriter(p.store, storage.WriterConfig{Lost: p.unstored.add})
 	p.counts = metrics.New(metrics.Config{MaxSeries: o.series}, p.reg)
 	registerWriter(p.reg, p.writer)
@@ -122,10 +130,18 @@ func (p *relayProcess) start(stack *lifecycle.Stack) {
 	}
 	stack.Go("counters", countFlows(p.relay, p.counts))
 	stack.Go("relay", p.relay.Run)
+	p.learn(stack, p.sources...)
 	stack.Go("oldest", p.watchOldest)
 	stack.Go("rate", p.rate.run(func() uint64 { return delivered(p.relay.Ledger()) }))
 	stack.Go("observer", func(ctx context.Context) error { return p.server.Run(ctx, p.api) })
 	stack.Go("relay metrics", serveMetrics(p.metrics, p.reg))
+}
+
+// learn makes the relay know the names that sources tell.
+func (p *relayProcess) learn(stack *lifecycle.Stack, sources ...meta.Source) {
+	if len(sources) > 0 {
+		stack.Go("names", func(ctx context.Context) error { return p.names.Run(ctx, sources...) })
+	}
 }
 
 // close gives back what newRelay opened, if nothing was started.

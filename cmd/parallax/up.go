@@ -22,6 +22,7 @@ import (
 // upOptions are the flags of `parallax up`.
 type upOptions struct {
 	demo     bool
+	demoKube bool
 	demoRate float64
 	demoDir  string
 	duration time.Duration
@@ -47,6 +48,7 @@ Ctrl-C stops it and removes all that it made; what was stored stays under --data
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.demo, "demo", false, "run the demo cluster, too")
+	f.BoolVar(&o.demoKube, "demo-kubernetes", false, "run a real Kubernetes API server for the demo cluster, and take its names from there")
 	f.Float64Var(&o.demoRate, "demo-rate", 8, "requests per second at the edge of the demo cluster")
 	f.StringVar(&o.demoDir, "demo-dir", lab.DefaultDir, "folder for the demo cluster's lock and temporary files; one cluster at a time for each")
 	f.DurationVar(&o.duration, "for", 0, "stop after this time; 0 runs until Ctrl-C")
@@ -62,6 +64,9 @@ Ctrl-C stops it and removes all that it made; what was stored stays under --data
 func (o *upOptions) validate() error {
 	if o.duration < 0 {
 		return fmt.Errorf("--for %v: a time cannot be negative", o.duration)
+	}
+	if o.demoKube && !o.demo {
+		return usageError{errors.New("--demo-kubernetes is of use only with --demo")}
 	}
 	return cmp.Or(lab.Config{Rate: o.demoRate}.Validate(), o.node.validate(), o.relay.validate())
 }
@@ -81,6 +86,9 @@ func runUp(ctx context.Context, o *upOptions) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.duration)
 		defer cancel()
+	}
+	if o.demoKube {
+		o.relay.cluster = lab.ClusterName
 	}
 	r, err := newRelay(ctx, &o.relay, log)
 	if err != nil {
@@ -117,10 +125,14 @@ func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *r
 		if err != nil || cluster == nil {
 			return err
 		}
-		sources = append(sources, cluster)
 		nodes[0].confined = true // each of the demo's nodes tells of its own drops
 		for _, n := range cluster.Nodes() {
 			nodes = append(nodes, o.node.onNode(n.Name, lab.ClusterName, n.NetNS))
+		}
+		if o.demoKube {
+			watchLab(ctx, stack, cluster, nodes[1:], r, log)
+		} else {
+			sources = append(sources, cluster)
 		}
 	}
 	var started []*collectorProcess
@@ -142,7 +154,7 @@ func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *r
 
 // startLab runs the demo cluster and waits until it is ready. It gives nil if ctx ended first.
 func (o *upOptions) startLab(ctx context.Context, stack *lifecycle.Stack, log *slog.Logger) (*lab.Lab, error) {
-	cluster := lab.New(lab.Config{Rate: o.demoRate, Dir: o.demoDir, Logger: log, Pod: labPodCommand()})
+	cluster := lab.New(lab.Config{Rate: o.demoRate, Dir: o.demoDir, Logger: log, Pod: labPodCommand(), Kubernetes: o.demoKube})
 	ended := make(chan error, 1)
 	stack.Go("demo cluster", func(ctx context.Context) error {
 		err := cluster.Run(ctx)

@@ -21,6 +21,7 @@ import (
 // the pod that acts by workload ("shop/frontend": its first replica), pod name or host name. It is safe for concurrent use.
 type Client struct {
 	layout *Layout
+	dir    string
 }
 
 // Attach returns a client of the lab that runs in dir (empty: DefaultDir), in this process or in another one. It waits until
@@ -35,7 +36,7 @@ func Attach(ctx context.Context, dir string) (*Client, error) {
 	for {
 		s, err := readState(dir)
 		if err == nil && s.Ready {
-			return &Client{s.Layout}, nil
+			return &Client{s.Layout, dir}, nil
 		}
 		select {
 		case <-tick.C:

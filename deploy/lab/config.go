@@ -20,6 +20,8 @@ type Config struct {
 	Dir    string       // lock, state and temporary files; one lab at a time for each Dir. Other users must be able to traverse it. Default DefaultDir
 	Pod    []string     // command that runs Pod with the arguments appended to it. Default: this executable, "lab-pod"
 	Logger *slog.Logger // default slog.Default()
+
+	Kubernetes bool // run a real Kubernetes API server, too, and tell it of the lab's pods
 }
 
 func (c Config) withDefaults() Config {

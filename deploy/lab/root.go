@@ -19,6 +19,7 @@ import (
 
 	"github.com/parallax-flow/parallax/deploy/lab/netspace"
 	"github.com/parallax-flow/parallax/flow/meta"
+	"github.com/parallax-flow/parallax/internal/kubetest/apiserver"
 )
 
 // Lab is one lab. Run it at most once.
@@ -79,7 +80,7 @@ func (l *Lab) Watch(ctx context.Context, emit func(meta.Update)) error {
 func (l *Lab) Client(ctx context.Context) *Client {
 	select {
 	case <-l.ready:
-		return &Client{l.layout}
+		return &Client{l.layout, l.config.Dir}
 	case <-ctx.Done():
 		return nil
 	}
@@ -100,6 +101,11 @@ func (l *Lab) Run(ctx context.Context) error {
 	tools, err := findTools()
 	if err != nil {
 		return err
+	}
+	if l.config.Kubernetes {
+		if tools.kubernetes, err = apiserver.Find(); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
 	}
 	command, err := l.config.podCommand()
 	if err != nil {
@@ -154,13 +160,22 @@ func (l *Lab) run(ctx context.Context, tools *tools, command []string) error {
 	if err := r.prepare(ctx); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
+	kube, err := l.newKube(r)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
 	log.Info("lab: network ready", "nodes", len(layout.Nodes), "pods", len(layout.Pods), "block", layout.Block.String(),
 		"took", time.Since(began).Round(time.Millisecond))
 
 	group, ctx := errgroup.WithContext(ctx)
+	kube.start(ctx, group)
 	r.start(ctx, group, func(p *Endpoint) bool { return !p.driver() })
 	group.Go(func() error {
-		if err := r.waitReady(ctx); err != nil {
+		err := r.waitReady(ctx)
+		if err == nil {
+			err = kube.fill(ctx)
+		}
+		if err != nil {
 			return fmt.Errorf("lab: %w", err)
 		}
 		r.start(ctx, group, (*Endpoint).driver)

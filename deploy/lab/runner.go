@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/parallax-flow/parallax/internal/kubetest/apiserver"
 )
 
 // tools are the programs of the system that a lab runs.
@@ -24,6 +26,8 @@ type tools struct {
 	redis, openssl, nft string
 	postgres            string // directory of PostgreSQL's programs
 	postgresUser        *syscall.Credential
+
+	kubernetes apiserver.Programs // with Config.Kubernetes
 }
 
 // findTools looks for all of them and says in one line what is missing and how to get it.

@@ -82,7 +82,7 @@ func New(dir string, programs Programs) (*Server, error) {
 	tokens := adminToken + ",admin,1,system:masters\n" + userToken + "," + User + ",2\n"
 	if err := cmp.Or(
 		os.WriteFile(s.file("tokens"), []byte(tokens), 0o600),
-		os.WriteFile(s.file("kubeconfig"), s.kubeconfig(User, userToken), 0o600),
+		os.WriteFile(s.file(KubeconfigFile), s.kubeconfig(User, userToken), 0o600),
 		os.WriteFile(s.file(adminConfig), s.kubeconfig("admin", adminToken), 0o600),
 	); err != nil {
 		return nil, err
@@ -96,10 +96,16 @@ func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 func (s *Server) EtcdURL() string { return s.etcd }
 
 // Kubeconfig is the path of one for User.
-func (s *Server) Kubeconfig() string { return s.file("kubeconfig") }
+func (s *Server) Kubeconfig() string { return s.file(KubeconfigFile) }
 
-// adminConfig is the name of the kubeconfig for one who may do everything.
-const adminConfig = "admin.kubeconfig"
+// AdminKubeconfig is the path of one for somebody who may do everything.
+func (s *Server) AdminKubeconfig() string { return s.file(adminConfig) }
+
+// Names of the kubeconfigs in a server's folder.
+const (
+	KubeconfigFile = "kubeconfig"
+	adminConfig    = "admin.kubeconfig"
+)
 
 func (s *Server) kubeconfig(user, token string) []byte {
 	return fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Config", "current-context": "lab",
