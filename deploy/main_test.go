@@ -23,9 +23,11 @@ import (
 var update = flag.Bool("update", false, "write what is generated anew: manifests, goldens, the chart's copies")
 
 func TestMain(m *testing.M) {
-	if addr := os.Getenv("PARALLAX_TEST_SERVE"); addr != "" {
-		serve(addr)
-		return
+	for name, program := range map[string]func(string) error{"PARALLAX_TEST_SERVE": serve, "PARALLAX_TEST_DIAL": dial} {
+		if addr := os.Getenv(name); addr != "" {
+			_, _ = os.Stderr.WriteString(program(addr).Error())
+			os.Exit(1)
+		}
 	}
 	flag.Parse()
 	code := m.Run()
