@@ -16,7 +16,7 @@ import (
 type kubernetes struct {
 	api     string                        // auto, off, or the path of a kubeconfig; empty: off
 	allPods bool                          // of the whole cluster, not of this node alone
-	place   func(meta.Source) meta.Source // adds what an API server does not tell; nil: nothing
+	place   func(meta.Syncer) meta.Syncer // adds what an API server does not tell; nil: nothing
 }
 
 func (k *kubernetes) register(f *pflag.FlagSet) {
@@ -49,7 +49,7 @@ func (k *kubernetes) sources(node, cluster string, log *slog.Logger) []meta.Sour
 	if !on {
 		return nil
 	}
-	var s meta.Source = kube.New(c)
+	var s meta.Syncer = kube.New(c)
 	if k.place != nil {
 		s = k.place(s)
 	}

@@ -105,16 +105,16 @@ func (l *Layout) NetNS(namespace, pod string) string {
 }
 
 // WithNetNS gives the pods that source tells the network namespaces that they have in the lab.
-func (l *Layout) WithNetNS(source meta.Source) meta.Source { return netnsSource{source, l} }
+func (l *Layout) WithNetNS(source meta.Syncer) meta.Syncer { return netnsSource{source, l} }
 
 type netnsSource struct {
-	meta.Source
+	meta.Syncer
 	layout *Layout
 }
 
 // Watch implements meta.Source.
 func (s netnsSource) Watch(ctx context.Context, emit func(meta.Update)) error {
-	return s.Source.Watch(ctx, func(u meta.Update) {
+	return s.Syncer.Watch(ctx, func(u meta.Update) {
 		if o := u.Object; o != nil && o.Kind == meta.Pod && !u.Deleted {
 			if path := s.layout.NetNS(o.Namespace, o.Name); path != "" {
 				placed := *o

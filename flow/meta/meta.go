@@ -63,3 +63,9 @@ type Update struct {
 type Source interface {
 	Watch(ctx context.Context, emit func(Update)) error
 }
+
+// Syncer is a Source that says when it has told everything that there was at first: Synced is closed then.
+type Syncer interface {
+	Source
+	Synced() <-chan struct{}
+}

@@ -22,17 +22,21 @@ import (
 
 // Source tells what an API server knows.
 type Source struct {
-	cfg Config
+	cfg    Config
+	synced chan struct{}
 }
 
 // New returns a Source; nothing is read before Watch.
 func New(cfg Config) *Source {
 	cfg.setDefaults()
-	return &Source{cfg: cfg}
+	return &Source{cfg: cfg, synced: make(chan struct{})}
 }
 
+// Synced implements meta.Syncer.
+func (s *Source) Synced() <-chan struct{} { return s.synced }
+
 // Watch implements meta.Source. It fails where the configuration cannot be used; an API server that does not answer is
-// waited for.
+// waited for. A Source is watched once.
 func (s *Source) Watch(ctx context.Context, emit func(meta.Update)) error {
 	c, err := connect(s.cfg)
 	if err != nil {
@@ -40,17 +44,23 @@ func (s *Source) Watch(ctx context.Context, emit func(meta.Update)) error {
 	}
 	defer c.close()
 	w := &watch{cfg: s.cfg, emit: emit, informers: map[resource]cache.SharedIndexInformer{}}
+	var told []cache.InformerSynced
 	for _, r := range resources {
 		informer := cache.NewSharedIndexInformer(c.listWatch(r), r.example(), 0, r.indexers())
 		w.informers[r] = informer
-		if err := w.follow(r, informer); err != nil {
+		synced, err := w.follow(r, informer)
+		if err != nil {
 			return err
 		}
+		told = append(told, synced)
 	}
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(s.cfg.Logger.Handler()))
 	var wg sync.WaitGroup
 	for _, informer := range w.informers {
 		wg.Go(func() { informer.RunWithContext(ctx) }) // ends after its last handler
+	}
+	if cache.WaitForCacheSync(ctx.Done(), told...) {
+		close(s.synced)
 	}
 	wg.Wait()
 	return nil
@@ -65,17 +75,20 @@ type watch struct {
 	emit func(meta.Update)
 }
 
-// follow makes w see the changes of r.
-func (w *watch) follow(r resource, informer cache.SharedIndexInformer) error {
+// follow makes w see the changes of r, and returns whether it has seen what there was at first.
+func (w *watch) follow(r resource, informer cache.SharedIndexInformer) (cache.InformerSynced, error) {
 	if err := quietly(informer); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { w.changed(r, nil, o) },
 		UpdateFunc: func(old, o any) { w.changed(r, old, o) },
 		DeleteFunc: w.deleted,
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return registration.HasSynced, nil
 }
 
 // quietly makes an informer keep little and say nothing.

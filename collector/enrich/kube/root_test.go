@@ -28,8 +28,9 @@ type cluster struct {
 	*testing.T
 	*kubetest.Server
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu     sync.Mutex
+	log    bytes.Buffer
+	source *Source // that watch made last
 }
 
 // Write takes a line of the log.
@@ -60,7 +61,8 @@ func (c *cluster) watch(cfg Config) *meta.Directory {
 	d := meta.NewDirectory(meta.Config{Node: cfg.Node})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx, New(cfg)) }()
+	c.source = New(cfg)
+	go func() { done <- d.Run(ctx, c.source) }()
 	c.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -304,7 +306,23 @@ func TestWithoutRights(t *testing.T) {
 	}
 	c.Create("/api/v1/namespaces", map[string]any{"metadata": map[string]any{"name": "shop"}})
 	c.run("a", "n1", "10.1.0.1", nil)
+	select {
+	case <-c.source.Synced():
+		t.Error("it says that it has told everything, and may not read anything")
+	default:
+	}
 	c.AllowDocumented()
+	await(t, func() string {
+		select {
+		case <-c.source.Synced():
+			return ""
+		default:
+			return "it does not say that it has told everything"
+		}
+	})
+	if lookup(d, "10.1.0.1") == nil {
+		t.Error("it says that it has told everything, and a pod is missing")
+	}
 	eventually(t, d, "10.1.0.1", pod("a", "a", "Pod", "n1"))
 }
 
