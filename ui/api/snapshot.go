@@ -66,14 +66,24 @@ func (c *card) finish(seconds float64, p95 int64) {
 }
 
 func edge(e *query.Edge, seconds float64) Edge {
+	var denied, audited uint64
+	for _, d := range e.Decisions {
+		switch d.Verdict {
+		case flow.VerdictDropped:
+			denied += d.Connections
+		case flow.VerdictAudit:
+			audited += d.Connections
+		}
+	}
 	return Edge{
 		ID: e.Src.String() + ">" + e.Dst.String(), Src: e.Src.String(), Dst: e.Dst.String(),
 		Flows:    float64(e.Connections) / seconds,
 		Requests: float64(e.Requests) / seconds,
 		Errors:   float64(e.Errors) / seconds,
 		Drops:    float64(e.Drops) / seconds,
-		Bytes:    float64(e.Bytes+e.ReplyBytes) / seconds,
-		P50:      millis(e.P50), P95: millis(e.P95), RTT: millis(e.RTT),
+		Denied:   float64(denied) / seconds, Audited: float64(audited) / seconds,
+		Bytes: float64(e.Bytes+e.ReplyBytes) / seconds,
+		P50:   millis(e.P50), P95: millis(e.P95), RTT: millis(e.RTT),
 		Verdict: worst(e), DropReason: e.DropReason, Policies: decisions(e.Decisions), Protocols: protocols(e.Protocols), LastSeen: e.LastSeen / 1e6,
 	}
 }

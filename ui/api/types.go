@@ -81,6 +81,8 @@ type Edge struct {
 	Requests   float64    `json:"requests"`
 	Errors     float64    `json:"errors"`  // failed exchanges per second
 	Drops      float64    `json:"drops"`   // packets per second
+	Denied     float64    `json:"denied"`  // connections per second that policy denied
+	Audited    float64    `json:"audited"` // and that it would have denied
 	Bytes      float64    `json:"bytes"`   // both directions, per second
 	P50        float64    `json:"p50"`     // -1 unknown
 	P95        float64    `json:"p95"`     // -1 unknown

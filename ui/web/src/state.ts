@@ -1,7 +1,8 @@
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { ApiError, getDetail, getFlows, getMap, getStatus, getTrace, Stream, type Connection, type Span } from "./api.ts";
-import { add, merge, type Token } from "./model/filter.ts";
+import { add, merge, type Known, type Token } from "./model/filter.ts";
 import { applyTick, EMPTY_LIVE, TIMELINE_SPAN, type LiveState } from "./model/live.ts";
+import { pathOf } from "./model/policy.ts";
 import type { Bucket, Detail, Filter, Flow, Snapshot, Status, Trace } from "./model/types.ts";
 import { decode, encode, type Page, type Range, type Selection, type ViewState } from "./model/url.ts";
 
@@ -284,8 +285,8 @@ async function readStatus(): Promise<void> {
   }
 }
 
-/** Groups and workloads that were seen, for completion; they stay known when a filter hides them. */
-export const known = signal<{ groups: readonly string[]; workloads: readonly string[] }>({ groups: [], workloads: [] });
+/** Groups, workloads and policies that were seen, for completion; they stay known when a filter hides them. */
+export const known = signal<Known>({ groups: [], workloads: [], policies: [] });
 
 function learn(): void {
   const s = snapshot.value;
@@ -293,7 +294,9 @@ function learn(): void {
   const k = known.peek();
   const groups = new Set([...k.groups, ...(s.groups ?? [])]);
   const workloads = new Set([...k.workloads, ...(s.nodes ?? []).map((n) => n.id)]);
-  if (groups.size !== k.groups.length || workloads.size !== k.workloads.length) known.value = { groups: [...groups].sort(), workloads: [...workloads].sort() };
+  const policies = new Set([...k.policies, ...(s.edges ?? []).flatMap((e) => (e.policies ?? []).flatMap((d) => d.names.map(pathOf)))]);
+  if (groups.size !== k.groups.length || workloads.size !== k.workloads.length || policies.size !== k.policies.length)
+    known.value = { groups: [...groups].sort(), workloads: [...workloads].sort(), policies: [...policies].sort() };
 }
 
 export type Theme = "auto" | "dark" | "light";

@@ -5,7 +5,8 @@ import { applyTick, backoff, EMPTY_LIVE, mergeBuckets, prepend } from "../src/mo
 import { hops } from "../src/model/path.ts";
 import { sumDrops, sumNames } from "../src/model/summary.ts";
 import { bars, dragRange, niceStep, ticks, totals } from "../src/model/timeline.ts";
-import type { Bucket, Edge, Flow, Tick } from "../src/model/types.ts";
+import * as policy from "../src/model/policy.ts";
+import type { Bucket, Decision, Edge, Flow, Tick } from "../src/model/types.ts";
 import { decode, encode, initialState, type ViewState } from "../src/model/url.ts";
 import { edgeLabel, edgeTone, edgeWidth, isIdle, ofFlow } from "../src/model/verdict.ts";
 
@@ -58,15 +59,17 @@ describe("filter", () => {
     expect(merge({ namespace: ["a"], verdict: ["error"], text: "x" }, { verdict: ["dropped"], text: "y" })).toEqual({ namespace: ["a"], verdict: ["dropped"], text: "x y" });
   });
 
-  const known = { groups: ["shop", "data", "host node-a"], workloads: ["shop/cart", "data/redis-cart", "shop/frontend"] };
+  const known = { groups: ["shop", "data", "host node-a"], workloads: ["shop/cart", "data/redis-cart", "shop/frontend"], policies: ["data/default-deny", "data/redis"] };
   test.each([
-    ["", ["ns:", "workload:", "verdict:", "proto:"]],
+    ["", ["ns:", "workload:", "verdict:", "proto:", "policy:"]],
     ["ns:s", ["ns:shop", 'ns:"host node-a"']],
     ["verdict:d", ["verdict:dropped", "verdict:forwarded", "verdict:audit"]],
     ["cart", ["workload:shop/cart", "workload:data/redis-cart"]],
     ['ns:"ho', ['ns:"host node-a"', "ns:shop"]],
-    ["ns:shop ", ["ns:", "workload:", "verdict:", "proto:"]],
+    ["ns:shop ", ["ns:", "workload:", "verdict:", "proto:", "policy:"]],
     ["edge:x", []],
+    ["policy:red", ["policy:data/redis"]],
+    ["netpol:def", ["policy:data/default-deny"]],
   ])("completes %s", (typed, want) => expect(complete(typed, known).map((s) => s.insert)).toEqual(want));
   test("a suggestion takes the place of the last word", () => {
     expect(applySuggestion("ns:shop ca", complete("ns:shop ca", known)[0]!)).toBe("ns:shop workload:shop/cart ");
@@ -160,6 +163,8 @@ describe("timeline", () => {
   });
 });
 
+const two = ["NetworkPolicy data/default-deny", "NetworkPolicy data/postgres-from-checkout"];
+const decision = (rest: Partial<Decision> = {}): Decision => ({ verdict: "dropped", names: two, connections: 1, packets: 3, lastSeen: 5, ...rest });
 const edge = (rest: Partial<Edge>): Edge => ({ id: "a>b", src: "a", dst: "b", flows: 0, requests: 0, errors: 0, drops: 0, bytes: 0, p50: -1, p95: -1, rtt: -1, verdict: "forwarded", protocols: "", lastSeen: 0, ...rest });
 
 describe("verdict", () => {
@@ -169,6 +174,10 @@ describe("verdict", () => {
     [flow("1", 1, { verdict: "dropped", reason: "NO_SOCKET", what: "NO_SOCKET in tcp_v4_rcv" }), "✕ dropped"],
     [flow("1", 1, { verdict: "dropped", reason: "POLICY_DENIED", what: "TCP SYN" }), "✕ dropped POLICY_DENIED"],
     [flow("1", 1, { verdict: "audit" }), "◐ audit"],
+    [flow("1", 1, { kind: "drop", verdict: "dropped", reason: "POLICY_DENIED", policy: { verdict: "dropped", match: "none", rule: -1, policies: two, text: "" } }), "✕ dropped: policy data/postgres-from-checkout +1"],
+    [flow("1", 1, { kind: "verdict", verdict: "dropped", reason: "POLICY_DENIED" }), "✕ policy denied"],
+    [flow("1", 1, { kind: "verdict", verdict: "audit" }), "◐ policy audit"],
+    [flow("1", 1, { kind: "verdict" }), "✓ policy allowed"],
   ])("has a sign and a word", (f, want) => {
     const v = ofFlow(f);
     expect(`${v.sign} ${v.word}`).toBe(want);
@@ -180,6 +189,11 @@ describe("verdict", () => {
     [edge({ drops: 2, dropReason: "NO_SOCKET" }), "2/s NO_SOCKET"],
     [edge({ drops: 2, requests: 50, dropReason: "NO_SOCKET" }), "2/s dropped"],
     [edge({}), ""],
+    [edge({ drops: 2, denied: 1, flows: 1, dropReason: "POLICY_DENIED", policies: [decision()] }), "2/s data/postgres-from-checkout +1"],
+    [edge({ denied: 1, flows: 1, policies: [decision({ packets: 0, names: ["NetworkPolicy data/default-deny"] })] }), "data/default-deny"],
+    [edge({ drops: 2, flows: 50, dropReason: "NO_SOCKET", policies: [decision()] }), "2/s dropped"],
+    [edge({ flows: 3, audited: 1, verdict: "audit", policies: [decision({ verdict: "audit" })] }), "would be denied: data/postgres-from-checkout +1"],
+    [edge({ flows: 3, verdict: "audit" }), "3/s"],
   ])("labels say the worst", (e, want) => expect(edgeLabel(e)).toBe(want));
   test.each([
     [edge({ requests: 1000, errors: 1, verdict: "error" }), "ok"],
@@ -187,6 +201,8 @@ describe("verdict", () => {
     [edge({ drops: 2, flows: 1, verdict: "dropped" }), "drop"],
     [edge({ drops: 2, flows: 100, verdict: "dropped" }), "ok"],
     [edge({ flows: 1, verdict: "audit" }), "audit"],
+    [edge({ flows: 1, denied: 1, verdict: "dropped" }), "drop"],
+    [edge({ flows: 5, drops: 1, denied: 1, verdict: "dropped" }), "ok"],
   ])("colour is for what matters", (e, want) => expect(edgeTone(e)).toBe(want));
   test("silence is idle", () => expect([isIdle(edge({})), isIdle(edge({ bytes: 1 }))]).toEqual([true, false]));
   test("width grows with the rate, within bounds", () => {
@@ -208,5 +224,41 @@ describe("summary", () => {
   test("names over servers, DNS alone", () => {
     const row = { protocol: "DNS", name: "A x", rate: 1, p95: 2, errorPct: 0, status: "NOERROR" };
     expect(sumNames([row, { ...row, rate: 3, p95: 5, errorPct: 100, status: "NXDOMAIN" }, { ...row, protocol: "HTTP", name: "GET /" }])).toEqual([{ name: "A x", rate: 4, p95: 5, errorPct: 75, status: "NXDOMAIN" }]);
+  });
+});
+
+describe("policy", () => {
+  test("a decision is a sentence", () => {
+    expect(policy.sentence(decision())).toBe("default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout");
+    expect(policy.sentence(decision({ verdict: "audit", names: ["A x/y"] }))).toBe("would be denied: default deny because of A x/y");
+    expect(policy.sentence(decision({ verdict: "forwarded", names: ["a", "b", "c"] }))).toBe("allowed by a, b and c");
+  });
+  test.each([
+    [two, "data/postgres-from-checkout +1"],
+    [["NetworkPolicy data/default-deny"], "data/default-deny"],
+    [["NetworkPolicy a/deny-all", "NetworkPolicy a/default-deny-ingress"], "a/deny-all +1"],
+    [["no-kind"], "no-kind"],
+    [[], ""],
+  ])("the label of %s is %s", (names, want) => expect(policy.label(names)).toBe(want));
+  test("labels have shorter forms, the last one narrow", () => {
+    expect(policy.shortForms("2/s data/postgres-from-checkout +1", two)).toEqual(["data/postgres-from-checkout +1", "postgres-from-checkout +1", "postgres… +1"]);
+    expect(policy.shortForms("data/redis", ["NetworkPolicy data/redis"])).toEqual(["redis"]);
+  });
+  test("denials by policy, each with what it had a part in", () => {
+    const edges = [edge({ policies: [decision(), decision({ verdict: "audit" })] }), edge({ id: "c>b", policies: [decision({ names: [two[0]!], packets: 2 })] }), edge({ policies: null })];
+    expect(policy.sumPolicies(edges)).toEqual([
+      { name: two[0], edges: 2, connections: 2, packets: 5 },
+      { name: two[1], edges: 1, connections: 1, packets: 3 },
+    ]);
+  });
+  test("lists of several edges are one list, denials first", () => {
+    expect(policy.mergeDecisions([[decision({ verdict: "forwarded" }), decision({ verdict: "audit" })], null, [decision(), decision()], undefined])).toEqual([
+      decision({ connections: 2, packets: 6 }), decision({ verdict: "audit" }), decision({ verdict: "forwarded" }),
+    ]);
+  });
+  test("an edge is known for its denial, unless it loses more for another reason", () => {
+    expect(policy.denialOf(edge({ drops: 1, dropReason: "POLICY_DENIED", policies: [decision()] }))?.names).toEqual(two);
+    expect(policy.denialOf(edge({ drops: 1, dropReason: "NO_SOCKET", policies: [decision()] }))).toBeUndefined();
+    expect(policy.denialOf(edge({ policies: [decision({ verdict: "audit" })] }))).toBeUndefined();
   });
 });

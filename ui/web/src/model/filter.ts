@@ -2,9 +2,9 @@ import type { Filter } from "./types.ts";
 
 /** What a person types in the query bar: `ns:shop verdict:dropped "slow path"`, and the URL and the server's query. */
 
-export type FilterField = "namespace" | "workload" | "verdict" | "protocol" | "edge" | "reason";
+export type FilterField = "namespace" | "workload" | "verdict" | "protocol" | "edge" | "reason" | "policy";
 
-export const FIELDS: readonly FilterField[] = ["namespace", "workload", "verdict", "protocol", "edge", "reason"];
+export const FIELDS: readonly FilterField[] = ["namespace", "workload", "verdict", "protocol", "edge", "reason", "policy"];
 export const VERDICTS = ["forwarded", "error", "dropped", "audit"] as const;
 export const PROTOCOLS = ["tcp", "udp", "icmp", "sctp", "http", "dns"] as const;
 
@@ -15,11 +15,12 @@ const ALIASES: Record<string, FilterField> = {
   protocol: "protocol", proto: "protocol", p: "protocol",
   edge: "edge",
   reason: "reason", drop: "reason",
+  policy: "policy", netpol: "policy",
 };
 
 /** The prefix that is offered and shown for a field. */
 export const PREFIX: Record<FilterField, string> = {
-  namespace: "ns", workload: "workload", verdict: "verdict", protocol: "proto", edge: "edge", reason: "reason",
+  namespace: "ns", workload: "workload", verdict: "verdict", protocol: "proto", edge: "edge", reason: "reason", policy: "policy",
 };
 
 export interface Token {
@@ -38,7 +39,7 @@ export function parseToken(word: string): Token {
   const field = colon > 0 ? ALIASES[plain.slice(0, colon).toLowerCase()] : undefined;
   if (!field) return { field: "text", value: plain };
   const value = plain.slice(colon + 1);
-  const exact = field === "workload" || field === "namespace" || field === "edge";
+  const exact = field === "workload" || field === "namespace" || field === "edge" || field === "policy";
   return { field, value: exact ? value : field === "reason" ? value.toUpperCase() : value.toLowerCase() };
 }
 
@@ -103,6 +104,8 @@ export function fromParams(p: URLSearchParams): Filter {
 export interface Known {
   groups: readonly string[];
   workloads: readonly string[];
+  /** Without their kind: "data/default-deny". */
+  policies: readonly string[];
 }
 
 export interface Suggestion {
@@ -120,11 +123,15 @@ function valuesOf(field: FilterField, known: Known): readonly string[] {
   switch (field) {
     case "namespace": return known.groups;
     case "workload": return known.workloads;
+    case "policy": return known.policies;
     case "verdict": return VERDICTS;
     case "protocol": return PROTOCOLS;
     default: return [];
   }
 }
+
+/** Fields that are offered before anything is typed. */
+const OFFERED = ["namespace", "workload", "verdict", "protocol", "policy"] as const;
 
 /** Offers for the word at the end of the input, best first, at most `limit`. */
 export function complete(input: string, known: Known, limit = 8): Suggestion[] {
@@ -143,11 +150,11 @@ export function complete(input: string, known: Known, limit = 8): Suggestion[] {
       .sort((a, b) => a.r - b.r)
       .map(({ v }) => ({ insert: `${PREFIX[f]}:${quoted(v)}`, label: v, hint: f, complete: true }));
   if (field) return pick(field, typed.slice(colon + 1)).slice(0, limit);
-  const fields: Suggestion[] = (["namespace", "workload", "verdict", "protocol"] as const)
+  const fields: Suggestion[] = OFFERED
     .filter((f) => f.startsWith(typed) || PREFIX[f].startsWith(typed))
     .map((f) => ({ insert: PREFIX[f] + ":", label: PREFIX[f] + ":", hint: f, complete: false }));
   if (!typed) return fields;
-  const values = (["namespace", "workload", "verdict", "protocol"] as const).flatMap((f) => pick(f, typed));
+  const values = OFFERED.flatMap((f) => pick(f, typed));
   return [...fields, ...values].slice(0, limit);
 }
 

@@ -1,3 +1,4 @@
+import { mergeDecisions } from "./policy.ts";
 import type { Edge, EdgeVerdict, Node, Snapshot } from "./types.ts";
 
 /**
@@ -32,10 +33,11 @@ function sumEdges(id: string, src: string, dst: string, edges: readonly Edge[]):
   const worst = (f: (e: Edge) => number): number => edges.reduce((s, e) => Math.max(s, f(e)), -1);
   const lossy = edges.reduce((a, b) => (b.drops > a.drops ? b : a));
   return {
-    id, src, dst, flows: total((e) => e.flows), requests: total((e) => e.requests), errors: total((e) => e.errors), drops: total((e) => e.drops), bytes: total((e) => e.bytes),
+    id, src, dst, flows: total((e) => e.flows), requests: total((e) => e.requests), errors: total((e) => e.errors), drops: total((e) => e.drops), denied: total((e) => e.denied ?? 0), audited: total((e) => e.audited ?? 0), bytes: total((e) => e.bytes),
     p50: worst((e) => e.p50), p95: worst((e) => e.p95), rtt: worst((e) => e.rtt), lastSeen: worst((e) => e.lastSeen),
     verdict: SEVERITY[Math.max(...edges.map((e) => SEVERITY.indexOf(e.verdict)), 0)]!,
     protocols: [...new Set(edges.flatMap((e) => e.protocols.split(", ")))].filter(Boolean).slice(0, 4).join(", "),
+    policies: mergeDecisions(edges.map((e) => e.policies)),
     ...(lossy.dropReason ? { dropReason: lossy.dropReason } : {}),
   };
 }

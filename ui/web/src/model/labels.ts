@@ -10,12 +10,16 @@ export interface LabelWish {
   rank: number;
   /** Shown also where it hides a piece of another line. */
   must?: boolean;
+  /** Forms to take where there is no room for the text on its way or close by, longest first. */
+  shorter?: readonly string[];
 }
 
 export interface PlacedLabel extends Vec {
   id: string;
   text: string;
   w: number;
+  /** 0: the whole text, else that of the shorter forms. */
+  form: number;
 }
 
 export const LABEL_H = 18;
@@ -86,26 +90,53 @@ export function placeCrosses(ids: readonly string[], o: Obstacles): Map<string, 
   return out;
 }
 
+/** Where a label is: at a part of its way, moved from it, and in which form. */
+export interface Spot {
+  t: number;
+  dx: number;
+  dy: number;
+  form: number;
+}
+
+const ON_WAY: readonly Vec[] = [{ x: 0, y: 0 }];
+/** Steps off the way, nearest first; x in halves of the label's width. */
+const OFF_WAY: readonly Vec[] = [16, -16, 26, -26, 36, -36, 48, -48].flatMap((y) => [0, -0.6, 0.6, -0.9, 0.9].map((x) => ({ x, y })));
+
+/** All spots for a wish, best first: each form on the way, and if it has shorter ones beside it, before the next form. */
+function spots(wish: LabelWish, old: Spot | undefined): Spot[] {
+  const out: Spot[] = old ? [old] : [];
+  const forms = [wish.text, ...(wish.shorter ?? [])];
+  forms.forEach((text, form) => {
+    const half = labelWidth(text) / 2;
+    for (const moves of wish.shorter ? [ON_WAY, OFF_WAY] : [ON_WAY]) for (const m of moves) for (const t of FRACTIONS) out.push({ t, dx: m.x * half, dy: m.y, form });
+  });
+  return out;
+}
+
 /** `before` holds where labels were: each stays there while it still fits. */
-export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: ReadonlyMap<string, number>): { labels: PlacedLabel[]; fractions: Map<string, number> } {
+export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: ReadonlyMap<string, Spot>): { labels: PlacedLabel[]; fractions: Map<string, Spot> } {
   const labels: PlacedLabel[] = [];
-  const fractions = new Map<string, number>();
+  const fractions = new Map<string, Spot>();
   const taken: Rect[] = [];
   for (const wish of [...wishes].sort((a, b) => b.rank - a.rank || (a.id < b.id ? -1 : 1))) {
     const way = o.ways.get(wish.id);
     if (!way) continue;
-    const w = labelWidth(wish.text);
+    const forms = [wish.text, ...(wish.shorter ?? [])];
+    const box = (s: Spot, h = LABEL_H): Rect => {
+      const p = along(way, s.t);
+      return around({ x: p.x + s.dx, y: p.y + s.dy }, labelWidth(forms[s.form]!), h);
+    };
     const old = before.get(wish.id);
-    const fits = (old === undefined ? FRACTIONS : [old, ...FRACTIONS]).filter((t) => {
-      const box = around(along(way, t), w, LABEL_H);
-      return !o.rects.some((r) => overlaps(box, r, 3)) && !taken.some((r) => overlaps(box, r, 2));
+    const fits = spots(wish, old && old.form < forms.length ? old : undefined).filter((s) => {
+      const r = box(s);
+      return !o.rects.some((x) => overlaps(r, x, 3)) && !taken.some((x) => overlaps(r, x, 2));
     });
-    const t = fits.find((f) => !hidesOther(around(along(way, f), w, LABEL_H - 4), wish.id, o.ways)) ?? (wish.must ? fits[0] : undefined);
-    if (t === undefined) continue;
-    const p = along(way, t);
-    taken.push(around(p, w, LABEL_H));
-    fractions.set(wish.id, t);
-    labels.push({ id: wish.id, text: wish.text, x: p.x, y: p.y, w });
+    const s = fits.find((f) => !hidesOther(box(f, LABEL_H - 4), wish.id, o.ways)) ?? (wish.must ? fits[0] : undefined);
+    if (s === undefined) continue;
+    const r = box(s);
+    taken.push(r);
+    fractions.set(wish.id, s);
+    labels.push({ id: wish.id, text: forms[s.form]!, x: r.x + r.w / 2, y: r.y + r.h / 2, w: r.w, form: s.form });
   }
   return { labels, fractions };
 }

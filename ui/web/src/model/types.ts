@@ -10,6 +10,7 @@ export interface Filter {
   protocol?: string[];
   edge?: string[];
   reason?: string[];
+  policy?: string[];
   text?: string;
 }
 
@@ -63,13 +64,28 @@ export interface Edge {
   requests: number;
   errors: number;
   drops: number;
+  /** Connections that policy denied, and that it would have denied. */
+  denied?: number;
+  audited?: number;
   bytes: number;
   p50: number;
   p95: number;
   rtt: number;
   verdict: EdgeVerdict;
   dropReason?: string;
+  policies?: Decision[] | null;
   protocols: string;
+  lastSeen: number;
+}
+
+/** What one set of policies decided over a span. Lists have denials first, then audits, then what was allowed. */
+export interface Decision {
+  verdict: string;
+  /** "NetworkPolicy data/default-deny". */
+  names: string[];
+  connections: number;
+  /** Packets that were denied. */
+  packets: number;
   lastSeen: number;
 }
 
@@ -97,6 +113,7 @@ export interface Flow {
   failed?: boolean;
   reason?: string;
   symbol?: string;
+  policy?: Policy;
   protocol: string;
   /** Microseconds, -1 unknown. */
   latencyUs: number;
@@ -106,6 +123,16 @@ export interface Flow {
   point: string;
   path?: Hop[] | null;
   traceId?: string;
+}
+
+/** What policy said of a flow's connection. */
+export interface Policy {
+  verdict: string;
+  match: string;
+  /** -1: no rule allowed. */
+  rule: number;
+  policies: string[] | null;
+  text: string;
 }
 
 export interface Hop {
@@ -158,6 +185,7 @@ export interface Detail {
   series: Point[] | null;
   top: TopRow[] | null;
   drops: DropRow[] | null;
+  policies?: Decision[] | null;
   slow: Flow[] | null;
   recent: Flow[] | null;
 }

@@ -1,12 +1,14 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { bytes, byteRate, clockMicros, count, micros, millis, percent, plural, protocol, rate, when } from "../model/format.ts";
-import type { Detail, Edge, Filter, Flow, Node } from "../model/types.ts";
+import { DENIED, pathsOf } from "../model/policy.ts";
+import type { Decision, Detail, Edge, Filter, Flow, Node } from "../model/types.ts";
 import { edgeRate, errorPct, NOTABLE_ERRORS, ofFlow } from "../model/verdict.ts";
 import { detail, flowsBehind, openFlow, select, showFlow, snapshot, view } from "../state.ts";
 import { CloseIcon } from "./icons.tsx";
 import { Figure, FlowVerdict } from "./parts.tsx";
 import { Path } from "./path.tsx";
+import { Decisions, FlowPolicy } from "./policy.tsx";
 import { Spark } from "./spark.tsx";
 import { Waterfall } from "./waterfall.tsx";
 
@@ -78,7 +80,9 @@ function resourceOf(name: string): string {
 }
 
 function Drops({ d, scope }: { d: Detail; scope: Filter }): JSX.Element | null {
-  const drops = d.drops ?? [];
+  // What policies denied is said by their names.
+  const named = d.policies?.some((p) => p.verdict === "dropped");
+  const drops = (d.drops ?? []).filter((r) => r.reason !== DENIED || !named);
   if (!drops.length) return null;
   return (
     <Section title="Dropped">
@@ -118,7 +122,8 @@ function Slow({ flows }: { flows: readonly Flow[] | null }): JSX.Element | null 
   );
 }
 
-function Explanation({ id, scope, children }: { id: string; scope: Filter; children?: ComponentChildren }): JSX.Element {
+/** `policies` are those of the range that is shown, until those of the whole explanation are read. */
+function Explanation({ id, scope, policies, children }: { id: string; scope: Filter; policies?: readonly Decision[] | null | undefined; children?: ComponentChildren }): JSX.Element {
   const x = detail.value?.id === id ? detail.value : null;
   const d = x?.detail;
   const longest = [...(d?.slow ?? []), ...(d?.recent ?? [])].reduce<Flow | null>((best, f) => ((f.path?.length ?? 0) > (best?.path?.length ?? 0) ? f : best), null);
@@ -131,6 +136,7 @@ function Explanation({ id, scope, children }: { id: string; scope: Filter; child
       )}
       {!d && !x?.error && <div class="drawer-skeleton" role="status" aria-label="Loading" />}
       {d && <Charts d={d} scope={scope} />}
+      <Decisions list={d?.policies ?? policies ?? []} scope={scope} />
       {children}
       {d && <Drops d={d} scope={scope} />}
       {longest && (
@@ -219,7 +225,7 @@ function EdgeDrawer({ id }: { id: string }): JSX.Element {
       ) : (
         <p class="rows-note">Not seen in the range that is shown.</p>
       )}
-      <Explanation id={id} scope={scope} />
+      <Explanation id={id} scope={scope} policies={e?.policies} />
     </>
   );
 }
@@ -244,6 +250,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
         <Figure name="bytes" value={bytes(f.bytes)} />
         <Figure name="packets" value={count(f.packets)} />
       </div>
+      <FlowPolicy f={f} />
       {(f.path?.length ?? 0) > 0 && (
         <Section title="Path">
           <Path flow={f} />
@@ -263,6 +270,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
           {field("", f.dstAddr, true)}
           {field("record", f.kind)}
           {field("protocol", protocol(f.protocol))}
+          {field("policy match", f.policy && f.policy.match !== "none" ? f.policy.match : "")}
           {field("drop reason", f.reason, true)}
           {field("kernel function", f.symbol, true)}
           {field("seen on", `${f.node}, ${f.point}`)}
@@ -274,7 +282,7 @@ function FlowDrawer({ f }: { f: Flow }): JSX.Element {
         <button type="button" class="button" onClick={() => select({ type: "edge", id: edge })}>
           This connection
         </button>
-        <button type="button" class="button" onClick={() => flowsBehind({ edge: [edge], ...(f.reason ? { reason: [f.reason] } : {}) })}>
+        <button type="button" class="button" onClick={() => flowsBehind({ edge: [edge], ...(f.reason ? { reason: [f.reason] } : {}), ...(f.policy?.policies?.length ? { policy: pathsOf(f) } : {}) })}>
           Flows like this
         </button>
       </p>

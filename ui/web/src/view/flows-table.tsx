@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { bytes, clockMicros, count, micros, plural, protocol, rate } from "../model/format.ts";
 import type { Flow } from "../model/types.ts";
+import { ofFlow } from "../model/verdict.ts";
 import { connection, failure, isLive, live, loadMore, paused, retry, rows as allRows, save, saved, setPaused, showFlow, stored, view } from "../state.ts";
 import { CloseIcon, PauseIcon, PlayIcon } from "./icons.tsx";
 import { FlowVerdict, Menu } from "./parts.tsx";
@@ -35,7 +36,7 @@ const COLUMNS: readonly ColumnSpec[] = [
   { key: "src", name: "source", track: "minmax(110px,1.1fr)", cell: (f) => side(f.srcName, f.src, f.srcAddr) },
   { key: "dst", name: "destination", track: "minmax(120px,1.2fr)", cell: (f) => side(f.dstName, f.dst, f.dstAddr) },
   { key: "what", name: "what", track: "minmax(180px,2.2fr)", class: "mono", cell: (f) => <span title={f.what}>{f.what.replaceAll("->", "→")}</span> },
-  { key: "verdict", name: "verdict", track: "minmax(112px,1fr)", cell: (f) => <FlowVerdict flow={f} /> },
+  { key: "verdict", name: "verdict", track: "minmax(112px,1.2fr)", cell: (f) => <span title={ofFlow(f).word}><FlowVerdict flow={f} /></span> },
   { key: "latency", name: "latency", track: "72px", class: "num", cell: (f) => micros(f.latencyUs) },
   { key: "bytes", name: "bytes", track: "68px", class: "num", cell: (f) => bytes(f.bytes) },
   { key: "packets", name: "packets", track: "64px", class: "num", cell: (f) => count(f.packets) },
@@ -161,7 +162,7 @@ function Row(p: { flow: Flow; columns: readonly ColumnSpec[]; top: number; index
   return (
     <div
       role="row" aria-rowindex={p.index + 2} aria-selected={p.selected} tabIndex={p.tab ? 0 : -1} data-row={p.index}
-      class={`row ${p.selected ? "selected" : ""} ${f.verdict === "dropped" ? "is-drop" : f.failed ? "is-error" : ""}`}
+      class={`row ${p.selected ? "selected" : ""} ${f.verdict === "dropped" ? "is-drop" : f.failed ? "is-error" : f.verdict === "audit" ? "is-audit" : ""}`}
       style={{ transform: `translateY(${p.top}px)` }} onClick={() => showFlow(f)} onKeyDown={p.onKey}
     >
       {p.columns.map((c) => (

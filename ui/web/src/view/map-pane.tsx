@@ -3,6 +3,7 @@ import { useRef } from "preact/hooks";
 import { isEmpty } from "../model/filter.ts";
 import { bytes, count, millis, percent, plural, rate, span as spanWords } from "../model/format.ts";
 import { fold, isRest, type Folded } from "../model/fold.ts";
+import { isLossy, worst } from "../model/policy.ts";
 import type { Edge, Node, Snapshot } from "../model/types.ts";
 import { WIDTHS, type Selection, type WidthBy } from "../model/url.ts";
 import { edgeRate, errorPct, NOTABLE_ERRORS } from "../model/verdict.ts";
@@ -10,6 +11,7 @@ import { connection, failure, go, isLive, live, loading, retry, select, setFilte
 import type { GraphHandle } from "./graph-view.ts";
 import { FitIcon, MinusIcon, PlusIcon, TidyIcon } from "./icons.tsx";
 import { Notice, useSize } from "./parts.tsx";
+import { PolicyNames } from "./policy.tsx";
 import { SvgView } from "./svg-view.tsx";
 
 const WIDTH_NAME: Record<WidthBy, string> = { requests: "requests", bytes: "bytes", connections: "connections" };
@@ -75,7 +77,7 @@ function Legend(): JSX.Element {
       {line("ok", "traffic")}
       {line("error", "failed exchanges")}
       {line("drop", "dropped", <path class="legend-cross" d="m9 3 6 6m0-6-6 6" />)}
-      {line("audit", "audit")}
+      {line("audit", "would be denied")}
       <span class="hint">thicker is more</span>
     </div>
   );
@@ -110,8 +112,8 @@ const EdgeRow = ({ e }: { e: Edge }): JSX.Element => (
     <td class="num">{rate(edgeRate(e))}</td>
     <td class="num">{millis(e.p95)}</td>
     <td class={`num ${errorPct(e) >= NOTABLE_ERRORS ? "error" : ""}`}>{percent(errorPct(e))}</td>
-    <td class={`num ${e.drops > 0 ? "drop" : ""}`}>
-      {rate(e.drops)} {e.dropReason}
+    <td class={`num ${isLossy(e) ? "drop" : e.verdict === "audit" ? "audit" : ""}`}>
+      {rate(e.drops)} {e.dropReason} {worst(e) && <PolicyNames d={worst(e)!} scope={{ edge: [e.id] }} />}
     </td>
     <td class="num" colSpan={2}>
       {bytes(e.bytes)}/s

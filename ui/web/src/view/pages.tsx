@@ -2,7 +2,8 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { getDetail } from "../api.ts";
-import { count, millis, percent, rate, when } from "../model/format.ts";
+import { count, millis, percent, plural, rate, when } from "../model/format.ts";
+import { denialOf, isLossy, pathOf, said, sumPolicies } from "../model/policy.ts";
 import { sumDrops, sumNames, type NameRow } from "../model/summary.ts";
 import type { Edge, Ledger, NodeStatus } from "../model/types.ts";
 import { errorPct, NOTABLE_ERRORS } from "../model/verdict.ts";
@@ -10,6 +11,7 @@ import { failure, filter, flowsBehind, isLive, loading, select, snapshot, span, 
 import { FlowsTable } from "./flows-table.tsx";
 import { Failed } from "./map-pane.tsx";
 import { Figure, Notice } from "./parts.tsx";
+import { PolicyNames } from "./policy.tsx";
 import { Split } from "./split.tsx";
 import { Timeline } from "./timeline.tsx";
 
@@ -22,7 +24,8 @@ function Ends({ e }: { e: Edge }): JSX.Element {
 }
 
 function DropsSummary(): JSX.Element {
-  const edges = (snapshot.value?.edges ?? []).filter((e) => e.drops > 0).sort((a, b) => b.drops - a.drops);
+  const edges = (snapshot.value?.edges ?? []).filter(isLossy).sort((a, b) => b.drops - a.drops);
+  const policies = sumPolicies(edges);
   if (failure.value && (!snapshot.value || isLive.value)) return <Failed />;
   if (loading.value) return <div class="drawer-skeleton" role="status" aria-label="Loading" />;
   if (!edges.length)
@@ -58,6 +61,36 @@ function DropsSummary(): JSX.Element {
           </tbody>
         </table>
       </section>
+      {policies.length > 0 && (
+        <section>
+          <h2>Policies</h2>
+          <table class="grid">
+            <thead>
+              <tr>
+                <th scope="col">denied because of</th>
+                <th scope="col" class="num">between</th>
+                <th scope="col" class="num">connections</th>
+                <th scope="col" class="num">packets</th>
+              </tr>
+            </thead>
+            <tbody>
+              {policies.map((r) => (
+                <tr key={r.name}>
+                  <td>
+                    <button type="button" class="text-link drop" onClick={() => flowsBehind({ verdict: ["dropped"], policy: [pathOf(r.name)] })}>
+                      ✕ {r.name}
+                    </button>
+                  </td>
+                  <td class="num">{plural(r.edges, "pair")}</td>
+                  <td class="num">{count(r.connections)}</td>
+                  <td class="num">{count(r.packets)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+          <p class="hint">What several policies deny together is listed under each of them.</p>
+        </section>
+      )}
       <section>
         <h2>Between</h2>
         <table class="grid">
@@ -65,7 +98,7 @@ function DropsSummary(): JSX.Element {
             <tr>
               <th scope="col">from → to</th>
               <th scope="col">protocols</th>
-              <th scope="col">most frequent reason</th>
+              <th scope="col">most often because of</th>
               <th scope="col" class="num">drops</th>
             </tr>
           </thead>
@@ -76,7 +109,15 @@ function DropsSummary(): JSX.Element {
                   <Ends e={e} />
                 </td>
                 <td>{e.protocols}</td>
-                <td class="drop">{e.dropReason}</td>
+                <td class="drop">
+                  {denialOf(e) ? (
+                    <>
+                      {said("dropped")} <PolicyNames d={denialOf(e)!} scope={{ edge: [e.id] }} />
+                    </>
+                  ) : (
+                    e.dropReason
+                  )}
+                </td>
                 <td class="num">
                   <button type="button" class="text-link" onClick={() => flowsBehind({ edge: [e.id], verdict: ["dropped"] })}>
                     {rate(e.drops)}

@@ -5,7 +5,7 @@ import { applySuggestion, complete, FIELDS, isEmpty, parseQuery, remove, type Fi
 import { addTokens, known, setFilter, view } from "../state.ts";
 import { CloseIcon, SearchIcon } from "./icons.tsx";
 
-const SHORT: Record<FilterField | "text", string> = { namespace: "ns", workload: "workload", verdict: "verdict", protocol: "proto", edge: "edge", reason: "reason", text: "text" };
+const SHORT: Record<FilterField | "text", string> = { namespace: "ns", workload: "workload", verdict: "verdict", protocol: "proto", edge: "edge", reason: "reason", policy: "policy", text: "text" };
 
 function Chip(p: { field: FilterField | "text"; values: readonly string[] }): JSX.Element {
   const words = p.values.map((v) => (p.field === "edge" ? v.replace(">", " → ") : v)).join(", ");

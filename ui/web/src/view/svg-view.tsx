@@ -2,11 +2,12 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, millis, percent, plural, rate } from "../model/format.ts";
 import { GROUP_HEAD, type Rect, type Vec } from "../model/geometry.ts";
-import { LABEL_H, labelWidth, placeCrosses, placeLabels, type PlacedLabel } from "../model/labels.ts";
+import { LABEL_H, labelWidth, placeCrosses, placeLabels, type PlacedLabel, type Spot } from "../model/labels.ts";
 import { geometry, type Geometry, type View } from "../model/layout.ts";
 import { boxName, Placer } from "../model/placer.ts";
 import { routes, type Route } from "../model/route.ts";
 import type { Edge, Node, Snapshot } from "../model/types.ts";
+import { denialOf, isLossy, sentence, shortForms, worst } from "../model/policy.ts";
 import { edgeLabel, edgeRate, edgeTone, edgeWidth, errorPct, hasTraffic, isIdle, labelRank, NOTABLE_ERRORS, ofNode } from "../model/verdict.ts";
 import type { WidthBy } from "../model/url.ts";
 import type { GraphView, GraphViewProps } from "./graph-view.ts";
@@ -73,12 +74,14 @@ function arrowHead(tip: Vec, dir: Vec, width: number): string {
 
 function edgeWords(e: Edge): string {
   const pct = errorPct(e);
-  return `${e.src} to ${e.dst}: ${e.protocols}, ${rate(edgeRate(e))}, ${bytes(e.bytes)}/s${pct > 0 ? `, ${percent(pct)} failed` : ""}${e.drops > 0 ? `, ${rate(e.drops)} dropped: ${e.dropReason ?? "unknown reason"}` : ""}`;
+  const dropped = e.drops > 0 ? `, ${rate(e.drops)} dropped: ${e.dropReason ?? "unknown reason"}` : "";
+  const d = worst(e);
+  return `${e.src} to ${e.dst}: ${e.protocols}, ${rate(edgeRate(e))}, ${bytes(e.bytes)}/s${pct > 0 ? `, ${percent(pct)} failed` : ""}${dropped}${d ? `\n${sentence(d)}` : ""}`;
 }
 
 function EdgeLine(p: { edge: Edge; route: Route; cross: Vec | undefined; width: WidthBy; state: string; onSelect: () => void; onHover: (on: boolean) => void }): JSX.Element {
   const e = p.edge;
-  const lost = e.drops > 0;
+  const lost = isLossy(e);
   const flows = hasTraffic(e) || !lost;
   const w = flows ? edgeWidth(e, p.width) : 1.75;
   return (
@@ -128,16 +131,22 @@ function useScene(p: GraphViewProps, room: () => View, touched: () => boolean, v
     const g = geometry(layout);
     return { geo: g, ways: routes(g, layout.edges.values()) };
   }, [layout, version]);
-  const before = useRef<{ key: string; ways: unknown; fractions: Map<string, number>; crosses: Map<string, Vec>; labels: readonly PlacedLabel[] }>({ key: "", ways: null, fractions: new Map(), crosses: new Map(), labels: [] });
+  const before = useRef<{ key: string; ways: unknown; fractions: Map<string, Spot>; crosses: Map<string, Vec>; labels: readonly PlacedLabel[] }>({ key: "", ways: null, fractions: new Map(), crosses: new Map(), labels: [] });
   const texts = useMemo(() => {
     const edges = p.snapshot.edges ?? [];
-    const wishes = edges.map((e) => ({ id: e.id, text: edgeLabel(e), rank: labelRank(e), must: e.drops > 0 })).filter((x) => x.text);
+    const wishes = edges
+      .map((e) => {
+        const text = edgeLabel(e);
+        const policy = denialOf(e) ?? (edgeTone(e) === "audit" ? worst(e) : undefined);
+        return { id: e.id, text, rank: labelRank(e), must: isLossy(e), ...(policy ? { shorter: shortForms(text, policy.names) } : {}) };
+      })
+      .filter((x) => x.text);
     // Most seconds change digits only: then every label is where it was.
     const old = before.current;
-    const key = (p.snapshot.nodes ?? []).map((n) => n.id + (n.drops > 0)).join() + edges.map((e) => e.id + (e.drops > 0)).join() + wishes.map((x) => labelWidth(x.text)).join();
+    const key = (p.snapshot.nodes ?? []).map((n) => n.id + (n.drops > 0)).join() + edges.map((e) => e.id + isLossy(e)).join() + wishes.map((x) => [labelWidth(x.text), ...(x.shorter ?? [])]).join();
     if (key === old.key && ways === old.ways) {
-      const now = new Map(wishes.map((x) => [x.id, x.text]));
-      return { crosses: old.crosses, labels: old.labels.map((l) => ({ ...l, text: now.get(l.id) ?? l.text })) };
+      const now = new Map(wishes.map((x) => [x.id, [x.text, ...(x.shorter ?? [])]]));
+      return { crosses: old.crosses, labels: old.labels.map((l) => ({ ...l, text: now.get(l.id)?.[l.form] ?? l.text })) };
     }
     const seen = new Set((p.snapshot.nodes ?? []).map((n) => n.id));
     const rects: Rect[] = [...geo.cards].filter(([id]) => seen.has(id)).map(([, r]) => r);
@@ -147,7 +156,7 @@ function useScene(p: GraphViewProps, room: () => View, touched: () => boolean, v
       if (c && n.drops > 0) rects.push({ x: c.x + c.w - BADGE.w, y: c.y - BADGE.h / 2, ...BADGE });
     }
     const drawn = new Map(edges.flatMap((e) => (ways.has(e.id) ? [[e.id, ways.get(e.id)!] as const] : [])));
-    const lossy = edges.filter((e) => e.drops > 0).map((e) => e.id);
+    const lossy = edges.filter(isLossy).map((e) => e.id);
     const crosses = placeCrosses(lossy, { rects, ways: drawn });
     for (const c of crosses.values()) rects.push({ x: c.x - 9, y: c.y - 9, w: 18, h: 18 });
     const placed = placeLabels(wishes, { rects, ways: drawn }, old.fractions);
@@ -232,7 +241,7 @@ export const SvgView: GraphView = (p) => {
     return `${selected} ${dim}`.trim();
   };
   const hovering = (type: "node" | "edge", id: string) => (on: boolean): void => setHover((h) => (on ? { type, id } : h?.id === id ? null : h));
-  const tones = new Map(edges.map((e) => [e.id, e.drops > 0 ? "drop" : edgeTone(e)]));
+  const tones = new Map(edges.map((e) => [e.id, isLossy(e) ? "drop" : edgeTone(e)]));
   const onKey = (e: KeyboardEvent): void => {
     const step: Record<string, [number, number]> = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
     if (e.key === "+" || e.key === "=") port.zoomBy(1.25);
