@@ -64,7 +64,12 @@ const (
 
 var policyMatchNames = [policyMatchCount]string{"none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"}
 
-func (m PolicyMatch) String() string { return name(policyMatchNames[:], uint8(m)) }
+func (m PolicyMatch) String() string {
+	if m < policyMatchCount {
+		return policyMatchNames[m]
+	}
+	return "unknown"
+}
 
 // ByKernel reports whether d says why the kernel dropped a packet: that flow is the packet, its Src the packet's sender. It is
 // false for a denial by policy, which speaks of a connection, and for nil.

@@ -39,18 +39,22 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakCheck{m}, map[string]func(){"parallax": main})
 }
 
-// TestScripts runs the client's commands against a server in this process that knows the flows of exampleFlows.
+// TestScripts runs the client's commands against a server in this process that knows the flows of exampleFlows, and one that knows
+// those of exampleDecisions.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	live := ring.New(64)
 	live.Add(exampleFlows())
 	s := server.New(server.Config{Version: "parallax 1.2.3", Live: live, Ledger: exampleLedger})
 	address := serve(t, s)
+	decided := ring.New(64)
+	decided.Add(exampleDecisions())
+	decisions := serve(t, server.New(server.Config{Version: "parallax 1.2.3", Live: decided, Ledger: exampleLedger}))
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "PARALLAX_SERVER="+address, "TZ=UTC", "BUSY="+address)
+			e.Vars = append(e.Vars, "PARALLAX_SERVER="+address, "TZ=UTC", "BUSY="+address, "DECISIONS="+decisions)
 			return nil
 		},
 	})
@@ -170,6 +174,44 @@ func exampleFlows() []flow.Flow {
 		f.Node, f.Seq = n1, uint64(i+1)
 		if f.Verdict == flow.VerdictUnknown {
 			f.Verdict = flow.VerdictForwarded
+		}
+	}
+	return flows
+}
+
+// exampleDecisions are what policies decided on connections from a frontend: one is allowed, one is denied and tries again, one
+// would be denied.
+func exampleDecisions() []flow.Flow {
+	addr := func(s string) flow.Addr { return flow.AddrFrom(netip.MustParseAddr(s)) }
+	at := func(ms int) int64 {
+		return time.Date(2026, 11, 22, 10, 30, 0, ms*int(time.Millisecond), time.UTC).UnixNano()
+	}
+	pod := func(namespace, name, node string) *flow.Endpoint {
+		return &flow.Endpoint{Kind: flow.EndpointPod, Namespace: namespace, Pod: name, NodeName: node}
+	}
+	policy := func(namespace, name string) flow.PolicyRef {
+		return flow.PolicyRef{Kind: "NetworkPolicy", Namespace: namespace, Name: name}
+	}
+	frontend, cart, redis := pod("shop", "frontend-7c9f", "n1"), pod("shop", "cart-0", "n1"), pod("data", "redis-0", "n1")
+	allowed := &flow.Decision{Match: flow.PolicyMatchL3L4, Policies: []flow.PolicyRef{policy("shop", "cart")},
+		Text: "NetworkPolicy shop/cart ingress[0]: from pods app=frontend of this namespace, ports 8080/TCP"}
+	denied := &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{policy("data", "default-deny"), policy("data", "redis")},
+		Text: "ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/redis"}
+	audited := &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{policy("shop", "egress")}, Text: "egress default deny because of NetworkPolicy shop/egress"}
+	drop := &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}
+	flows := []flow.Flow{
+		{Time: at(100), Dst: cart, DstAddr: addr("10.1.2.3"), DstPort: 8080, Kind: flow.KindVerdict, Verdict: flow.VerdictForwarded, Policy: allowed},
+		{Time: at(200), Dst: redis, DstAddr: addr("10.1.3.4"), DstPort: 6379, Kind: flow.KindVerdict, Verdict: flow.VerdictDropped, Drop: drop, Policy: denied},
+		{Time: at(1200), Dst: redis, DstAddr: addr("10.1.3.4"), DstPort: 6379, Kind: flow.KindDrop, Verdict: flow.VerdictDropped, Drop: drop, Policy: denied, Packets: 3, Bytes: 180},
+		{Time: at(1300), Dst: cart, DstAddr: addr("10.1.2.3"), DstPort: 9090, Kind: flow.KindVerdict, Verdict: flow.VerdictAudit, Policy: audited},
+	}
+	for i := range flows {
+		f := &flows[i]
+		f.Node, f.Seq, f.Start = &flow.Node{Name: "n1", Cluster: "blue", Boot: 7}, uint64(i+1), f.Time
+		f.Src, f.SrcAddr, f.SrcPort, f.Proto, f.TCPFlags = frontend, addr("10.1.0.7"), uint16(41000+f.DstPort), flow.ProtoTCP, flow.TCPSyn
+		f.Direction, f.Point = flow.DirectionIngress, flow.PointToEndpoint
+		if f.Policy == audited {
+			f.Direction, f.Point = flow.DirectionEgress, flow.PointFromEndpoint
 		}
 	}
 	return flows

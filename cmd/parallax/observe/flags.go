@@ -10,6 +10,7 @@ import (
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 
 	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/flow/filter"
 )
 
 // filterFlag is one flag, or with side three: --NAME, --from-NAME, --to-NAME.
@@ -38,7 +39,7 @@ var filterFlags = []filterFlag{
 
 	{name: "protocol", kind: "protocol", usage: "tcp, udp, icmp, icmpv4, icmpv6, sctp, http or dns", common: list(func(f *flowpb.FlowFilter) *[]string { return &f.Protocol })},
 	{name: "verdict", kind: "verdict", usage: "forwarded, dropped, error, audit, redirected, traced or translated", common: addVerdict},
-	{name: "drop-reason", kind: "reason", usage: "drop reason of the kernel (NO_SOCKET) or of Cilium (POLICY_DENIED), in any case", common: addDropReason},
+	{name: "drop-reason", kind: "reason", usage: "drop reason of the kernel (NO_SOCKET) or of policy (POLICY_DENIED), in any case", common: addDropReason},
 	{name: "drop-reason-desc", kind: "reason", usage: "the same as --drop-reason", common: addDropReason},
 	{name: "type", short: "t", kind: "type[:subtype]", usage: "trace, trace:POINT (to-endpoint, from-network, ...), drop, l7 or policy-verdict", common: addType},
 	{name: "http-status", kind: "status", usage: "HTTP status code, 404, or the beginning of some, 5+", common: list(func(f *flowpb.FlowFilter) *[]string { return &f.HttpStatusCode })},
@@ -54,8 +55,9 @@ var filterFlags = []filterFlag{
 	{name: "reply", kind: "bool", usage: "replies and exchanges only; =false: requests and exchanges only", common: addReply},
 	{name: "trace-id", kind: "id", usage: "trace of the exchange (W3C, 32 hexadecimal digits)", common: list(func(f *flowpb.FlowFilter) *[]string { return &f.TraceId })},
 	{name: "uuid", kind: "uuid", usage: "one flow", common: list(func(f *flowpb.FlowFilter) *[]string { return &f.Uuid })},
+	{name: "policy", kind: "[namespace/]name", usage: "network policy that allowed or denied, also with its kind: \"NetworkPolicy shop/web\" (beyond Hubble)", common: addPolicy},
 	{name: "error", kind: "bool", usage: "failed exchanges only: HTTP 5xx, DNS errors, no response (beyond Hubble)", common: addError},
-	{name: "grep", kind: "text", usage: "text in names, addresses, path, query, drop reason or symbol (beyond Hubble)", common: addText},
+	{name: "grep", kind: "text", usage: "text in names, addresses, path, query, drop reason, symbol or policy (beyond Hubble)", common: addText},
 }
 
 func bothStrings(source, destination func(*flowpb.FlowFilter) *[]string) func(*flowpb.FlowFilter, []string, bool) {
@@ -215,6 +217,14 @@ func addError(s *selection, v string) error {
 		return errors.New("choose true or false")
 	}
 	s.extra.Error = &yes
+	return nil
+}
+
+func addPolicy(s *selection, v string) error {
+	if _, err := filter.Compile(filter.Set{Allow: []filter.Filter{{Policy: []string{v}}}}); err != nil {
+		return errors.Unwrap(err) // the flag says which field it is
+	}
+	s.extra.Policy = append(s.extra.Policy, v)
 	return nil
 }
 

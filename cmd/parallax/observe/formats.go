@@ -86,12 +86,12 @@ func (c *compact) widen(v *view) {
 	if !c.opts.hold && c.held == nil { // nothing is known yet of what will come
 		least = 20
 	}
-	c.src, c.dst, c.what = widen(c.src, src, least, nameWidth), widen(c.dst, dst, least, nameWidth), widen(c.what, v.what(), least, whatWidth)
+	c.src, c.dst, c.what = widen(c.src, src, least, nameWidth), widen(c.dst, dst, least, nameWidth), widen(c.what, v.brief(), least, whatWidth)
 }
 
 func (c *compact) line(v *view) error {
 	src, dst := v.names(c.opts.Translation, true)
-	what := v.what()
+	what := v.brief()
 	code := ""
 	if v.failed() {
 		code = red
@@ -102,8 +102,16 @@ func (c *compact) line(v *view) error {
 	}
 	_, err := fmt.Fprintf(c.out, "%s  %s%s %s %s  %s  %s\n", c.paint.paint(dim, v.time(c.layout)), node,
 		pad(c.paint.paint(cyan, src), src, c.src), c.paint.paint(dim, v.arrow()), pad(c.paint.paint(cyan, dst), dst, c.dst),
-		pad(c.colored(code, what), what, c.what), c.paint.verdict(v))
+		pad(c.colored(code, what), what, c.what), c.outcome(v))
 	return err
+}
+
+// outcome is the verdict, and the reason of one of policy.
+func (c *compact) outcome(v *view) string {
+	if because := v.because(); because != "" {
+		return c.paint.verdict(v) + "  (" + because + ")"
+	}
+	return c.paint.verdict(v)
 }
 
 func (p *Printer) colored(code, s string) string {
@@ -148,6 +156,11 @@ func (d *dict) write(v *view) error {
 	line("TYPE", v.kind())
 	line("VERDICT", d.paint.verdict(v))
 	line("SUMMARY", v.what())
+	if f.Policy != nil {
+		for _, p := range f.Policy.Policies {
+			line("POLICY", plain(p.String()))
+		}
+	}
 	if f.Point != flow.PointUnknown {
 		line("SEEN", f.Point.String()+" "+f.Direction.String())
 	}

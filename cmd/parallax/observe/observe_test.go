@@ -87,11 +87,13 @@ func TestRequest(t *testing.T) {
 func TestBeyondHubble(t *testing.T) {
 	yes, no := true, false
 	for args, want := range map[string]hubble.Extra{
-		"--error":                            {Allow: hubble.ExtraFilter{Error: &yes}},
-		"--error=false --grep CART --grep x": {Allow: hubble.ExtraFilter{Error: &no, Text: []string{"CART", "x"}}},
-		"--secondary":                        {Secondary: true},
-		"--not --grep probe":                 {Deny: hubble.ExtraFilter{Text: []string{"probe"}}},
-		"--drop-reason no_socket":            {Allow: hubble.ExtraFilter{DropReason: []string{"NO_SOCKET"}}},
+		"--error":                                       {Allow: hubble.ExtraFilter{Error: &yes}},
+		"--error=false --grep CART --grep x":            {Allow: hubble.ExtraFilter{Error: &no, Text: []string{"CART", "x"}}},
+		"--secondary":                                   {Secondary: true},
+		"--not --grep probe":                            {Deny: hubble.ExtraFilter{Text: []string{"probe"}}},
+		"--drop-reason no_socket":                       {Allow: hubble.ExtraFilter{DropReason: []string{"NO_SOCKET"}}},
+		"--policy shop/web --policy x":                  {Allow: hubble.ExtraFilter{Policy: []string{"shop/web", "x"}}},
+		"--not --policy default-deny":                   {Deny: hubble.ExtraFilter{Policy: []string{"default-deny"}}},
 		"--drop-reason POLICY_DENIED --drop-reason FOO": {Allow: hubble.ExtraFilter{DropReason: []string{"POLICY_DENIED", "FOO"}}},
 	} {
 		req, err := request(strings.Fields(args)...)
@@ -134,6 +136,7 @@ func TestWrongFlags(t *testing.T) {
 		"-t trace:unknown":             `invalid argument "trace:unknown" for "-t, --type" flag: "unknown" is not an observation point such as from-endpoint, to-endpoint, from-network or to-network`,
 		"--tcp-flags SYN,FOO":          `invalid argument "SYN,FOO" for "--tcp-flags" flag: "FOO" is not one of FIN, SYN, RST, PSH, ACK, URG, ECE, CWR`,
 		"--label a=b=c":                `invalid argument "a=b=c" for "-l, --label" flag: label selector "a=b=c": a comma is missing before "=c"`,
+		"--policy shop/":               `invalid argument "shop/" for "--policy" flag: "shop/" is not the name of a policy: name, namespace/name or "kind namespace/name"`,
 		"--traffic-direction sideways": `invalid argument "sideways" for "--traffic-direction" flag: choose ingress or egress`,
 	} {
 		_, err := request(strings.Fields(args)...)
@@ -174,6 +177,32 @@ func TestForeignFlow(t *testing.T) {
 	}
 	if got, want := strings.Join(strings.Fields(out.String())[1:], " "), "a/x <- b/y:80 TCP Flags: SYN, ACK FORWARDED"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What a Cilium agent says of a decision reads as what Parallax says.
+func TestForeignDecision(t *testing.T) {
+	by := []*flowpb.Policy{{Name: "l4", Namespace: "shop", Kind: "CiliumNetworkPolicy"}}
+	for want, f := range map[string]*flowpb.Flow{
+		"a/x -> b/y:80 policy-verdict:L4-Only INGRESS ALLOWED (allowed by CiliumNetworkPolicy shop/l4)": {Verdict: flowpb.Verdict_FORWARDED, PolicyMatchType: 3,
+			EventType: &flowpb.CiliumEventType{Type: 5}, TrafficDirection: flowpb.TrafficDirection_INGRESS, IngressAllowedBy: by},
+		"a/x -> b/y:80 policy-verdict:none EGRESS DENIED (denied by CiliumNetworkPolicy shop/l4)": {Verdict: flowpb.Verdict_DROPPED, DropReasonDesc: flowpb.DropReason_POLICY_DENIED,
+			EventType: &flowpb.CiliumEventType{Type: 5}, TrafficDirection: flowpb.TrafficDirection_EGRESS, EgressDeniedBy: by},
+		"a/x -> b/y:80 policy-verdict:none INGRESS AUDITED (audit, would be denied)": {Verdict: flowpb.Verdict_AUDIT,
+			EventType: &flowpb.CiliumEventType{Type: 5}, TrafficDirection: flowpb.TrafficDirection_INGRESS},
+		"a/x -> b/y:80 Policy denied DROPPED (TCP Flags: SYN)": {Verdict: flowpb.Verdict_DROPPED, DropReasonDesc: flowpb.DropReason_POLICY_DENIED, EventType: &flowpb.CiliumEventType{Type: 1, SubType: 133}},
+	} {
+		f.L4 = &flowpb.Layer4{Protocol: &flowpb.Layer4_TCP{TCP: &flowpb.TCP{SourcePort: 40000, DestinationPort: 80}}}
+		f.Source, f.Destination = &flowpb.Endpoint{Namespace: "a", PodName: "x"}, &flowpb.Endpoint{Namespace: "b", PodName: "y"}
+		f.Summary = "TCP Flags: SYN" //nolint:staticcheck // as Hubble sends it
+		var out strings.Builder
+		p := NewPrinter(PrintOptions{Output: "compact", Color: "never", TimeFormat: "TimeMilli", Translation: true}, &out, &out, false)
+		if err := p.Write(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(strings.Fields(out.String())[1:], " "); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
 	}
 }
 

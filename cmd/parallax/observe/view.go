@@ -33,22 +33,38 @@ func (v *view) time(layout string) string {
 
 // arrow points against the flow where only one packet is shown and it was a reply.
 func (v *view) arrow() string {
-	if v.foreign && v.flow.Reply && v.flow.L7 == nil && v.flow.Drop == nil {
+	if v.foreign && v.flow.Reply && v.flow.L7 == nil && !v.flow.Drop.ByKernel() {
 		return "<-"
 	}
 	return "->"
 }
 
-// what says what happened.
+// what says what happened. Hubble's summary of a decision does not name the policies.
 func (v *view) what() string {
-	if s := v.proto.GetSummary(); s != "" { //nolint:staticcheck // Hubble's own clients show it
+	if s := v.proto.GetSummary(); s != "" && !(v.foreign && v.flow.Policy != nil) { //nolint:staticcheck // Hubble's own clients show it
 		return plain(s)
 	}
 	return plain(hubble.Summary(v.flow))
 }
 
+// verdict is in the words of hubble observe, which has others for those of policy.
 func (v *view) verdict() string {
+	if v.flow.Kind == flow.KindVerdict {
+		switch v.flow.Verdict {
+		case flow.VerdictForwarded, flow.VerdictRedirected:
+			return "ALLOWED"
+		case flow.VerdictDropped, flow.VerdictError:
+			return "DENIED"
+		case flow.VerdictAudit:
+			return "AUDITED"
+		}
+	}
 	return strings.ToUpper(v.flow.Verdict.String())
+}
+
+// byPolicy reports whether v tells of a policy's decision: its verdict, or what it denied.
+func (v *view) byPolicy() bool {
+	return v.flow.Kind == flow.KindVerdict || v.flow.Drop != nil && v.flow.Drop.Reason == flow.DropPolicyDenied
 }
 
 // failed reports whether the flow is bad news.
@@ -56,8 +72,34 @@ func (v *view) failed() bool {
 	return v.flow.Drop != nil || v.flow.L7 != nil && v.flow.L7.Error
 }
 
-// kind is one word for why there is a record.
+// brief is what happened, or that policy decided: why is long, and stands at the end of the line.
+func (v *view) brief() string {
+	if v.byPolicy() {
+		return v.kind()
+	}
+	return v.what()
+}
+
+// because is why policy decided so, empty if it did not.
+func (v *view) because() string {
+	switch {
+	case !v.byPolicy():
+		return ""
+	case v.flow.Kind == flow.KindVerdict && v.flow.Policy != nil && v.flow.Policy.Text != "":
+		return plain(v.flow.Policy.Text) // the verdict stands before it
+	}
+	return v.what()
+}
+
+// kind is one word for why there is a record, or what hubble observe says of policy: "policy-verdict:L3-L4 INGRESS", "Policy denied".
 func (v *view) kind() string {
+	switch {
+	case v.flow.Kind == flow.KindVerdict:
+		match := flow.PolicyMatch(min(v.proto.GetPolicyMatchType(), 255))
+		return "policy-verdict:" + match.String() + " " + v.proto.GetTrafficDirection().String()
+	case v.byPolicy():
+		return "Policy denied"
+	}
 	if v.flow.L7 != nil {
 		return v.flow.L7.Protocol.String()
 	}
@@ -78,8 +120,8 @@ func (v *view) names(translate, short bool) (src, dst string) {
 	srcPort, dstPort := true, true
 	if short {
 		given := f.SrcPort >= firstEphemeral
-		srcPort = !given || f.Drop != nil && f.DstPort >= firstEphemeral
-		dstPort = f.Drop == nil || f.DstPort < firstEphemeral || given // only a drop may be on its way to the client
+		srcPort = !given || f.Drop.ByKernel() && f.DstPort >= firstEphemeral
+		dstPort = !f.Drop.ByKernel() || f.DstPort < firstEphemeral || given // only a drop by the kernel may be on its way to the client
 	}
 	return side(f, f.Src, f.SrcAddr, f.SrcPort, translate, srcPort), side(f, f.Dst, f.DstAddr, f.DstPort, translate, dstPort)
 }
