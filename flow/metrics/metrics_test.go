@@ -270,6 +270,25 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
+// Policies that come and go, as tests of a cluster make them, are bounded like all labels. A decision that is decoded anew is the same series.
+func TestPoliciesAreBounded(t *testing.T) {
+	m := New(Config{MaxSeries: 20}, prometheus.NewPedanticRegistry())
+	for i := range 200 {
+		d := &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{{Kind: "NetworkPolicy", Namespace: "shop", Name: fmt.Sprint(i % 50)}}}
+		m.Observe([]flow.Flow{
+			tcp(flow.KindVerdict, 0, decided(flow.VerdictDropped, d)), tcp(flow.KindDrop, 0, counted(2, 120, 0, 0), decided(flow.VerdictDropped, d)),
+		})
+	}
+	for _, f := range []*family[prometheus.Counter]{m.own.decisions, m.own.denied} {
+		if len(f.known) != 20 || len(f.cache) > 4*20 {
+			t.Errorf("%s: %d series, %d in the cache", f.name, len(f.known), len(f.cache))
+		}
+	}
+	if n := value(t, m.own.denied.rest.metric); n != 4*30*2 {
+		t.Errorf("%v packets in the overflow, want 240", n)
+	}
+}
+
 // A histogram costs a series for each bucket.
 func TestHistogramsAreBounded(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()

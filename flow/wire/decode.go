@@ -257,7 +257,7 @@ const minRef = 3
 func parseDecision(s string) (*flow.Decision, bool) {
 	r := stringReader{s: s}
 	d := &flow.Decision{Match: flow.PolicyMatch(r.byte()), Rule: int(unzigzag(r.uvarint())), Text: r.string()}
-	if n := r.limited(uint64(len(r.s) / minRef)); n > 0 {
+	if n := r.limited(uint64(min(len(r.s)/minRef, MaxPolicies))); n > 0 {
 		d.Policies = make([]flow.PolicyRef, n)
 		for i := range d.Policies {
 			d.Policies[i] = flow.PolicyRef{Kind: r.string(), Namespace: r.string(), Name: r.string()}

@@ -88,9 +88,10 @@ func appendDecision(dst []byte, d *flow.Decision) []byte {
 	dst = append(dst, byte(d.Match))
 	dst = binary.AppendVarint(dst, int64(d.Rule))
 	dst = appendString(dst, d.Text)
-	dst = binary.AppendUvarint(dst, uint64(len(d.Policies)))
-	for i := range d.Policies {
-		p := &d.Policies[i]
+	policies := d.Policies[:min(len(d.Policies), MaxPolicies)]
+	dst = binary.AppendUvarint(dst, uint64(len(policies)))
+	for i := range policies {
+		p := &policies[i]
 		dst = appendString(dst, p.Kind)
 		dst = appendString(dst, p.Namespace)
 		dst = appendString(dst, p.Name)

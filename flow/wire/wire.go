@@ -38,6 +38,10 @@ const (
 	MaxBody  = 4 << 20 // bytes, before compression
 )
 
+// MaxPolicies bounds the policies that one decision names: many flows share a decision, and consumers look at each of its
+// policies for each flow. Encode leaves out those beyond; a pod that so many policies isolate is not known to exist.
+const MaxPolicies = 1024
+
 var (
 	// ErrTooLarge is returned by Encode for a batch beyond the limits: split it.
 	ErrTooLarge = errors.New("batch too large for one message")

@@ -143,6 +143,11 @@ func TestDecisions(t *testing.T) {
 	if got.Flows[0].Policy != got.Flows[3].Policy {
 		t.Error("one decision became two")
 	}
+	many := &flow.Batch{Flows: []flow.Flow{{Policy: &flow.Decision{Policies: make([]flow.PolicyRef, MaxPolicies+1)}}}}
+	got.Reset()
+	if err := NewDecoder().Decode(encode(t, many), got); err != nil || len(got.Flows[0].Policy.Policies) != MaxPolicies {
+		t.Errorf("a decision of too many policies: %v", err)
+	}
 	old := append([]byte(nil), data...)
 	old[len(magic)] = versionPlain
 	if err := NewDecoder().Decode(old, got); !errors.Is(err, ErrMalformed) {
