@@ -24,16 +24,10 @@ import (
 
 // withoutData are queries to which the lab has no answer, by a part of their name, with the reason. They must not fail all the same.
 var withoutData = map[string]string{
-	"drops-policy.json: Verdicts by action":               "the lab enforces no policy",
-	"drops-policy.json: Verdicts by match":                "the lab enforces no policy",
-	"drops-policy.json: Denied by policy, by destination": "the lab enforces no policy",
-	"PolicyDenies": "the lab enforces no policy",
-
 	"parallax.json: Series of metrics B":       "nothing overflows",
 	"dns-http.json: Queries without an answer": "the lab's DNS server answers",
 	"DNSUnanswered": "the lab's DNS server answers",
 	"dns-http.json: Responses without an address":   "names of the lab have the addresses that are asked for",
-	`hubble_drop_total{reason="POLICY_DENIED"}`:     "the lab enforces no policy",
 	"hubble_http_responses_total":                   "Hubble's httpV2 does not have it, either",
 	`type="EchoRequest"`:                            "the lab pings nobody",
 	"Hubble hubble-dns-namespace.json: round(":      "the lab's DNS server answers",

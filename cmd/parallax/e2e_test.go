@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,7 +231,6 @@ type traffic struct {
 	token   string
 	ok, bad *lab.Exchange
 	refused *lab.Exchange
-	dropped netip.AddrPort
 	nx      string
 }
 
@@ -249,13 +247,19 @@ func makeTraffic(ctx context.Context, t *testing.T, c *lab.Client) *traffic {
 	if f.refused, err = c.Connect(ctx, "shop/checkout", "legacy.shop.svc.cluster.local:"+strconv.Itoa(lab.LegacyPort), 23456); err == nil {
 		t.Fatal("a closed port took a connection")
 	}
-	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // one SYN, no retransmission
-	defer cancel()
-	x, err := c.Connect(short, "shop/recommend", "postgres.data.svc.cluster.local:5432", 23457)
-	if err == nil {
-		t.Fatal("nftables let a connection pass")
+	for _, silent := range []struct {
+		by, from, to string
+		port         uint16
+	}{
+		{"policy", "shop/recommend", "postgres.data.svc.cluster.local:5432", 23457},
+		{"nftables", "shop/checkout", "legacy.shop.svc.cluster.local:" + strconv.Itoa(lab.ArchivePort), 23458},
+	} {
+		short, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // one SYN, no retransmission
+		if _, err := c.Connect(short, silent.from, silent.to, silent.port); err == nil {
+			t.Fatalf("%s let a connection pass", silent.by)
+		}
+		cancel()
 	}
-	f.dropped = x.Dst
 	f.nx = f.token + ".nosuch.shop.svc.cluster.local"
 	a, err := c.Lookup(ctx, "shop/frontend", f.nx, "A")
 	if err != nil || a.Rcode != "NXDOMAIN" {
@@ -328,9 +332,10 @@ func (p *product) testCLI(t *testing.T, f *traffic) {
 		reason string
 	}{
 		"closed port": {"23456", [2]string{"shop/checkout", "shop/legacy"}, "NO_SOCKET in tcp_v4_rcv"},
-		"nftables":    {"23457", [2]string{"shop/recommend", "data/postgres"}, "NETFILTER_DROP in nft_do_chain"},
+		"nftables":    {"23458", [2]string{"shop/checkout", "shop/legacy"}, "NETFILTER_DROP in nft_do_chain"},
+		"policy":      {"23457", [2]string{"shop/recommend", "data/postgres"}, "POLICY_DENIED by NetworkPolicy data/default-deny and data/postgres-from-checkout"},
 	} {
-		drops := p.observe(t, "--verdict", "DROPPED", "--from-port", want.port)
+		drops := p.observe(t, "--type", "drop", "--from-port", want.port)
 		if len(drops) != 1 {
 			t.Errorf("%s: %d drops, want 1", name, len(drops))
 			continue
@@ -339,6 +344,14 @@ func (p *product) testCLI(t *testing.T, f *traffic) {
 		if workload(d.GetSource()) != want.pods[0] || workload(d.GetDestination()) != want.pods[1] || d.GetSummary() != want.reason {
 			t.Errorf("%s: %s -> %s %q, want %v %q", name, workload(d.GetSource()), workload(d.GetDestination()), d.GetSummary(), want.pods, want.reason)
 		}
+	}
+	const because = "denied: ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout"
+	verdicts := p.observe(t, "--type", "policy-verdict", "--from-port", "23457")
+	if len(verdicts) != 1 || verdicts[0].GetSummary() != because || verdicts[0].GetVerdict() != flowpb.Verdict_DROPPED || len(verdicts[0].GetIngressDeniedBy()) != 2 {
+		t.Errorf("verdicts on the denied connection: %v, want one that says %q and names two policies", verdicts, because)
+	}
+	if allowed := p.observe(t, "--policy", "data/redis-from-cart", "--verdict", "FORWARDED"); len(allowed) == 0 {
+		t.Error("no connection that data/redis-from-cart allowed")
 	}
 	for _, x := range []*lab.Exchange{f.ok, f.bad} {
 		if drops := p.observe(t, "--verdict", "DROPPED", "--port", strconv.Itoa(int(x.Src.Port()))); len(drops) != 0 {
@@ -493,8 +506,9 @@ func (p *product) testSQL(ctx context.Context, t *testing.T, f *traffic) {
 		"l7_resource LIKE {token:String} AND l7_operation = 'GET'":  "frontend cart GET 200   1",
 		"l7_resource LIKE {token:String} AND l7_operation = 'POST'": "frontend checkout POST 503   1",
 		"l7_resource LIKE {token:String} AND l7_operation = 'A'":    "frontend dns A 3   1",
-		"src_port = 23456 AND verdict = 'dropped'":                  "checkout legacy  0 NO_SOCKET tcp_v4_rcv 1",
-		"src_port = 23457 AND verdict = 'dropped'":                  "recommend postgres  0 NETFILTER_DROP nft_do_chain 1",
+		"src_port = 23456 AND kind = 'drop'":                        "checkout legacy  0 NO_SOCKET tcp_v4_rcv 1",
+		"src_port = 23457 AND kind = 'drop'":                        "recommend postgres  0 POLICY_DENIED  1",
+		"src_port = 23458 AND kind = 'drop'":                        "checkout legacy  0 NETFILTER_DROP nft_do_chain 1",
 	} {
 		sql := words + where + " GROUP BY src_name, dst_name, l7_operation, l7_status, drop_reason, drop_symbol"
 		var col proto.ColStr

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/parallax-flow/parallax/collector"
+	"github.com/parallax-flow/parallax/collector/enforce"
 	"github.com/parallax-flow/parallax/collector/enrich"
 	"github.com/parallax-flow/parallax/collector/probe"
 	"github.com/parallax-flow/parallax/collector/publish"
@@ -33,6 +35,7 @@ type nodeOptions struct {
 	series   int // of each metric
 	confined bool
 	kubernetes
+	policy enforcement
 }
 
 func (o *nodeOptions) register(f *pflag.FlagSet) {
@@ -44,6 +47,7 @@ func (o *nodeOptions) register(f *pflag.FlagSet) {
 	f.DurationVar(&o.interval, "flow-interval", 5*time.Second, "report of an active connection: 100ms to 1h")
 	f.IntVar(&o.ring, "collector-ring", 1<<16, "flows that the collector keeps for its Observer API")
 	o.kubernetes.register(f)
+	o.policy.register(f)
 }
 
 func (o *nodeOptions) validate() error {
@@ -53,7 +57,8 @@ func (o *nodeOptions) validate() error {
 	if o.ring < 1 || o.ring > 1<<24 {
 		return fmt.Errorf("--collector-ring %d: choose 1 to %d", o.ring, 1<<24)
 	}
-	return o.kubernetes.validate()
+	_, cluster := o.kubernetes.config("any", "", nil)
+	return cmp.Or(o.kubernetes.validate(), o.policy.validate(cluster))
 }
 
 // onNode gives the options of another node on this machine, which has no API of its own.
@@ -65,6 +70,7 @@ func (o *nodeOptions) onNode(name, cluster, netns string) nodeOptions {
 type collectorProcess struct {
 	*collector.Collector
 	name    string
+	mode    enforce.Mode
 	api     net.Listener
 	metrics net.Listener
 	server  *server.Server
@@ -79,14 +85,22 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 	if err != nil {
 		return nil, err
 	}
+	mode := o.policy.parsed()
+	o.kubernetes.allPods = o.kubernetes.allPods || mode != enforce.Observe // the peers of its pods are everywhere
+	api, cluster := o.kubernetes.config(node.Name, o.cluster, log)
+	policies, err := o.policy.sources(api, cluster, log)
+	if err != nil {
+		return nil, err
+	}
 	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)
-	p := &collectorProcess{name: node.Name, reg: newRegistry(), failed: make(chan error, 1)}
+	p := &collectorProcess{name: node.Name, mode: mode, reg: newRegistry(), failed: make(chan error, 1)}
 	p.Collector, err = collector.New(collector.Config{
 		Node: node, RingSize: o.ring, Confined: o.confined,
 		Probe:   probe.Config{NetNS: o.netns, Interval: o.interval, Logger: log.With("node", node.Name)},
+		Enforce: enforce.Config{Mode: mode, Own: o.policy.own},
 		Enrich:  enrich.Config{Cluster: o.cluster, NetNS: o.netns, Processes: o.netns == ""},
 		Publish: publish.Config{Target: relay, Version: version, Log: log.With("node", node.Name), Registerer: p.reg},
-	}, collector.Deps{Sources: sources, Log: log})
+	}, collector.Deps{Sources: sources, Policies: policies, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -134,10 +148,20 @@ func (p *collectorProcess) start(stack *lifecycle.Stack) {
 	})
 }
 
-// ready waits until the collector observes.
+// policyPatience is how long the start waits for policies of which a source does not answer. They come into force when it
+// does; until then the collector observes, and its log says what it waits for.
+const policyPatience = 15 * time.Second
+
+// ready waits until the collector observes, and enforces what it should.
 func (p *collectorProcess) ready(ctx context.Context) error {
+	var late <-chan time.Time
+	if p.mode != enforce.Observe {
+		late = time.After(policyPatience)
+	}
 	select {
 	case <-p.Ready():
+		return nil
+	case <-late:
 		return nil
 	case err := <-p.failed:
 		if err == nil && ctx.Err() == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/parallax-flow/parallax/collector/enforce"
 	"github.com/parallax-flow/parallax/collector/probe"
 	"github.com/parallax-flow/parallax/deploy/lab"
 	"github.com/parallax-flow/parallax/flow/meta"
 	"github.com/parallax-flow/parallax/internal/lifecycle"
+	"github.com/parallax-flow/parallax/policy/load"
 )
 
 // upOptions are the flags of `parallax up`.
@@ -126,8 +129,14 @@ func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *r
 			return err
 		}
 		nodes[0].confined = true // each of the demo's nodes tells of its own drops
+		policies, err := o.demoPolicies()
+		if err != nil {
+			return err
+		}
 		for _, n := range cluster.Nodes() {
-			nodes = append(nodes, o.node.onNode(n.Name, lab.ClusterName, n.NetNS))
+			node := o.node.onNode(n.Name, lab.ClusterName, n.NetNS)
+			node.policy = policies
+			nodes = append(nodes, node)
 		}
 		if o.demoKube {
 			watchLab(ctx, stack, cluster, nodes[1:], r, log)
@@ -150,6 +159,17 @@ func (o *upOptions) startNodes(ctx context.Context, stack *lifecycle.Stack, r *r
 		}
 	}
 	return nil
+}
+
+// demoPolicies makes the demo's nodes enforce the lab's policies, which with Kubernetes come from the API server.
+func (o *upOptions) demoPolicies() (enforcement, error) {
+	e := enforcement{mode: enforce.Enforce.String()}
+	if o.demoKube {
+		return e, nil
+	}
+	r, err := load.Reader("policies of the demo", bytes.NewReader(lab.Policies()), load.Options{})
+	e.set = r.Policies
+	return e, err
 }
 
 // startLab runs the demo cluster and waits until it is ready. It gives nil if ctx ended first.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/parallax-flow/parallax/collector/enforce"
+	"github.com/parallax-flow/parallax/collector/enrich/kube"
+	"github.com/parallax-flow/parallax/policy"
+	"github.com/parallax-flow/parallax/policy/load"
+)
+
+// enforcement says what becomes of NetworkPolicies on a node.
+type enforcement struct {
+	mode  string // empty: observe
+	own   []string
+	files []string
+	set   []policy.Policy // beside those of the files
+}
+
+func (e *enforcement) register(f *pflag.FlagSet) {
+	f.StringVar(&e.mode, "policy-mode", enforce.Observe.String(), "what becomes of NetworkPolicies: observe (nothing), audit (say what they would deny) or enforce (deny it)")
+	f.StringSliceVar(&e.own, "policy-own", nil, "patterns of the host's interfaces that Parallax decides for, as lxc*; default: all behind which a pod of this node sits")
+	f.StringSliceVar(&e.files, "policies", nil, "files or folders with NetworkPolicies in YAML or JSON, beside those of --kubernetes")
+}
+
+// parsed is the mode as the enforcer has it; validate has found it to be one.
+func (e *enforcement) parsed() enforce.Mode {
+	if e.mode == "" {
+		return enforce.Observe
+	}
+	mode, _ := enforce.ParseMode(e.mode)
+	return mode
+}
+
+// validate reads the files, too. cluster: there is an API server that tells policies.
+func (e *enforcement) validate(cluster bool) error {
+	if e.mode != "" {
+		if _, err := enforce.ParseMode(e.mode); err != nil {
+			return fmt.Errorf("--policy-mode: %w", err)
+		}
+	}
+	if e.parsed() == enforce.Observe {
+		switch {
+		case len(e.files) > 0:
+			return usageError{errors.New("--policies: of no use with --policy-mode observe; choose audit or enforce, or ask parallax policy explain")}
+		case len(e.own) > 0:
+			return usageError{errors.New("--policy-own: of no use with --policy-mode observe; choose audit or enforce")}
+		}
+		return nil
+	}
+	if len(e.files) == 0 && len(e.set) == 0 && !cluster {
+		return usageError{fmt.Errorf("--policy-mode %s: no policies; give --policies FILE or --kubernetes KUBECONFIG", e.mode)}
+	}
+	if err := (enforce.Config{Mode: e.parsed(), Node: "any", Own: e.own}).Validate(); err != nil {
+		return usageError{fmt.Errorf("--policy-own: %w", err)}
+	}
+	_, err := e.read()
+	return err
+}
+
+// read returns the policies that do not change while this process runs.
+func (e *enforcement) read() ([]policy.Policy, error) {
+	if len(e.files) == 0 {
+		return e.set, nil
+	}
+	r, err := load.Paths(e.files, os.Stdin, load.Options{SkipOthers: true})
+	if err != nil {
+		return nil, refused("--policies", err)
+	}
+	return append(r.Policies, e.set...), nil
+}
+
+// sources are what the enforcer asks for policies: files, and the API server where there is one.
+func (e *enforcement) sources(api kube.Config, cluster bool, log *slog.Logger) ([]enforce.PolicySource, error) {
+	if e.parsed() == enforce.Observe {
+		return nil, nil
+	}
+	fixed, err := e.read()
+	if err != nil {
+		return nil, err
+	}
+	var list []enforce.PolicySource
+	if len(fixed) > 0 || !cluster {
+		list = append(list, enforce.Static(fixed))
+	}
+	if cluster {
+		api.Logger = log
+		list = append(list, kube.Policies(api))
+	}
+	return list, nil
+}
