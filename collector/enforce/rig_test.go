@@ -28,6 +28,7 @@ type rig struct {
 	labels   []*meta.Object // of the last draw
 
 	release func() // ends the Enforcer
+	unload  func() // ends the Probe
 	over    chan error
 
 	mu        sync.Mutex
@@ -60,7 +61,12 @@ func newRig(t testing.TB, c *cluster, change func(*enforce.Config)) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	observed := make(chan error, 1)
 	go func() { observed <- r.probe.Run(ctx, func(rec []byte) { r.record(d, rec) }, func() {}) }()
-	t.Cleanup(func() { cancel(); must(t, <-observed) })
+	r.unload = func() {
+		cancel()
+		must(t, <-observed)
+		observed <- nil
+	}
+	t.Cleanup(r.unload)
 	select {
 	case <-r.probe.Ready():
 	case err := <-observed:
