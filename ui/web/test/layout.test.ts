@@ -5,7 +5,7 @@ import { labelWidth, LABEL_H, passes, placeCrosses, placeLabels } from "../src/m
 import { arrange, EMPTY_LAYOUT, extend, geometry, type Geometry, type Layout, type LayoutEdge, type LayoutNode } from "../src/model/layout.ts";
 import { layers, order, weights } from "../src/model/layers.ts";
 import { boxName, Placer } from "../src/model/placer.ts";
-import { along, routes } from "../src/model/route.ts";
+import { along, routes, type Route } from "../src/model/route.ts";
 import type { Snapshot } from "../src/model/types.ts";
 
 const T = 1_700_000_000_000;
@@ -77,6 +77,23 @@ describe.each(snapshots)("layout of %s", (_, s) => {
       expect(rects.some((r) => overlaps(b, r))).toBe(false);
       for (const [id, way] of ways) if (id !== labels[i]!.id) expect(passes(way, { ...b, y: b.y + 2, h: b.h - 4 })).toBe(false);
     });
+  });
+});
+
+describe("labels of policies", () => {
+  const way: Route = { d: "", samples: [{ x: 168, y: 42 }, { x: 260, y: 42 }], tip: { x: 260, y: 42 }, dir: { x: 1, y: 0 }, box: { x: 168, y: 42, w: 92, h: 0 } };
+  const cards = (gap: number): Rect[] => [-1, 0, 1].flatMap((row) => [0, 260].map((x) => ({ x, y: row * (84 + gap), w: 168, h: 84 })));
+  const place = (gap: number, before = new Map()): ReturnType<typeof placeLabels> =>
+    placeLabels([{ id: "e", text: "1/s data/postgres-from-checkout +1", rank: 1, must: true, shorter: ["data/postgres-from-checkout +1", "pg +1"] }], { rects: cards(gap), ways: new Map([["e", way]]) }, before);
+
+  test("take room beside the way before they are cut", () => {
+    expect(place(42).labels).toMatchObject([{ text: "1/s data/postgres-from-checkout +1", form: 0 }]);
+  });
+  test("are cut where there is none, and whole again when there is", () => {
+    const first = place(2);
+    expect(first.labels).toMatchObject([{ text: "pg +1", form: 2 }]);
+    expect(place(2, first.fractions).fractions.get("e")).toBe(first.fractions.get("e"));
+    expect(place(42, first.fractions).labels).toMatchObject([{ form: 0 }]);
   });
 });
 

@@ -244,6 +244,12 @@ describe("policy", () => {
     expect(policy.shortForms("2/s data/postgres-from-checkout +1", two)).toEqual(["data/postgres-from-checkout +1", "postgres-from-checkout +1", "postgres… +1"]);
     expect(policy.shortForms("data/redis", ["NetworkPolicy data/redis"])).toEqual(["redis"]);
   });
+  test("a text is cut at the names in it, longest first", () => {
+    expect(policy.cut("because of A x/ab and A x/a!", ["A x/a", "A x/ab", "A y/z", ""])).toEqual([
+      { text: "because of ", name: false }, { text: "A x/ab", name: true }, { text: " and ", name: false }, { text: "A x/a", name: true }, { text: "!", name: false },
+    ]);
+    expect(policy.cut("", ["a"])).toEqual([]);
+  });
   test("denials by policy, each with what it had a part in", () => {
     const edges = [edge({ policies: [decision(), decision({ verdict: "audit" })] }), edge({ id: "c>b", policies: [decision({ names: [two[0]!], packets: 2 })] }), edge({ policies: null })];
     expect(policy.sumPolicies(edges)).toEqual([

@@ -99,15 +99,16 @@ export interface Spot {
 }
 
 const ON_WAY: readonly Vec[] = [{ x: 0, y: 0 }];
-/** Steps off the way, nearest first; x in halves of the label's width. */
-const OFF_WAY: readonly Vec[] = [16, -16, 26, -26, 36, -36, 48, -48].flatMap((y) => [0, -0.6, 0.6, -0.9, 0.9].map((x) => ({ x, y })));
+/** Steps off the way, nearest first, as far as from the middle of a card to the middle between rows; x in halves of the label's width. */
+const OFF_WAY: readonly Vec[] = [16, -16, 26, -26, 36, -36, 48, -48, 63, -63].flatMap((y) => [0, -0.6, 0.6, -0.9, 0.9].map((x) => ({ x, y })));
 
 /** All spots for a wish, best first: each form on the way, and if it has shorter ones beside it, before the next form. */
 function spots(wish: LabelWish, old: Spot | undefined): Spot[] {
-  const out: Spot[] = old ? [old] : [];
+  const out: Spot[] = [];
   const forms = [wish.text, ...(wish.shorter ?? [])];
   forms.forEach((text, form) => {
     const half = labelWidth(text) / 2;
+    if (old?.form === form) out.push(old);
     for (const moves of wish.shorter ? [ON_WAY, OFF_WAY] : [ON_WAY]) for (const m of moves) for (const t of FRACTIONS) out.push({ t, dx: m.x * half, dy: m.y, form });
   });
   return out;
@@ -126,8 +127,7 @@ export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: 
       const p = along(way, s.t);
       return around({ x: p.x + s.dx, y: p.y + s.dy }, labelWidth(forms[s.form]!), h);
     };
-    const old = before.get(wish.id);
-    const fits = spots(wish, old && old.form < forms.length ? old : undefined).filter((s) => {
+    const fits = spots(wish, before.get(wish.id)).filter((s) => {
       const r = box(s);
       return !o.rects.some((x) => overlaps(r, x, 3)) && !taken.some((x) => overlaps(r, x, 2));
     });

@@ -55,6 +55,21 @@ export function sentence(d: Decision): string {
   return `${said(d.verdict)} ${list(d.names)}`;
 }
 
+/** A text cut at the names in it, so that each can be a link; names that it lacks are left out. */
+export function cut(text: string, names: readonly string[]): { text: string; name: boolean }[] {
+  const out: { text: string; name: boolean }[] = [];
+  for (let at = 0; at < text.length; ) {
+    // Of two names that begin at one place the longer one is meant.
+    const found = names.map((n) => ({ n, i: text.indexOf(n, at) })).filter((x) => x.n && x.i >= 0).sort((a, b) => a.i - b.i || b.n.length - a.n.length)[0];
+    const end = found ? found.i : text.length;
+    if (end > at) out.push({ text: text.slice(at, end), name: false });
+    if (!found) break;
+    out.push({ text: found.n, name: true });
+    at = end + found.n.length;
+  }
+  return out;
+}
+
 /** The denial, else the audit, that an edge is known for. */
 export function worst(e: Edge): Decision | undefined {
   return e.policies?.find((d) => d.verdict === "dropped") ?? e.policies?.find((d) => d.verdict === "audit");

@@ -36,7 +36,7 @@ const COLUMNS: readonly ColumnSpec[] = [
   { key: "src", name: "source", track: "minmax(110px,1.1fr)", cell: (f) => side(f.srcName, f.src, f.srcAddr) },
   { key: "dst", name: "destination", track: "minmax(120px,1.2fr)", cell: (f) => side(f.dstName, f.dst, f.dstAddr) },
   { key: "what", name: "what", track: "minmax(180px,2.2fr)", class: "mono", cell: (f) => <span title={f.what}>{f.what.replaceAll("->", "→")}</span> },
-  { key: "verdict", name: "verdict", track: "minmax(112px,1.2fr)", cell: (f) => <span title={ofFlow(f).word}><FlowVerdict flow={f} /></span> },
+  { key: "verdict", name: "verdict", track: "minmax(112px,1.6fr)", cell: (f) => <span title={ofFlow(f).word}><FlowVerdict flow={f} /></span> },
   { key: "latency", name: "latency", track: "72px", class: "num", cell: (f) => micros(f.latencyUs) },
   { key: "bytes", name: "bytes", track: "68px", class: "num", cell: (f) => bytes(f.bytes) },
   { key: "packets", name: "packets", track: "64px", class: "num", cell: (f) => count(f.packets) },

@@ -91,7 +91,7 @@ function DropsSummary(): JSX.Element {
           <p class="hint">What several policies deny together is listed under each of them.</p>
         </section>
       )}
-      <section>
+      <section class="wide">
         <h2>Between</h2>
         <table class="grid">
           <thead>

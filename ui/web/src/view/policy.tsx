@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { clock, plural } from "../model/format.ts";
-import { pathOf, said } from "../model/policy.ts";
+import { cut, pathOf, said as words } from "../model/policy.ts";
 import type { Decision, Filter, Flow } from "../model/types.ts";
 import { ofDecision } from "../model/verdict.ts";
 import { flowsBehind } from "../state.ts";
@@ -9,6 +9,14 @@ import { VerdictMark } from "./parts.tsx";
 /** The flows that policies decided on in one way. */
 const behind = (d: { verdict: string; names: readonly string[] }, scope: Filter): void => flowsBehind({ ...scope, policy: d.names.map(pathOf), verdict: [d.verdict] });
 
+function PolicyLink({ name, verdict, scope }: { name: string; verdict: string; scope: Filter }): JSX.Element {
+  return (
+    <button type="button" class="text-link policy-name" title={`Flows that ${name} decided on`} onClick={() => behind({ verdict, names: [name] }, scope)}>
+      {name}
+    </button>
+  );
+}
+
 /** "NetworkPolicy a/b and NetworkPolicy c/d", each a link to what it decided. */
 export function PolicyNames({ d, scope }: { d: { verdict: string; names: readonly string[] }; scope: Filter }): JSX.Element {
   return (
@@ -16,9 +24,7 @@ export function PolicyNames({ d, scope }: { d: { verdict: string; names: readonl
       {d.names.map((n, i) => (
         <span key={n}>
           {i > 0 && (i === d.names.length - 1 ? " and " : ", ")}
-          <button type="button" class="text-link policy-name" title={`Flows that ${n} decided on`} onClick={() => behind({ verdict: d.verdict, names: [n] }, scope)}>
-            {n}
-          </button>
+          <PolicyLink name={n} verdict={d.verdict} scope={scope} />
         </span>
       ))}
     </>
@@ -50,7 +56,7 @@ export function Decisions({ list, scope }: { list: readonly Decision[]; scope: F
               <VerdictMark said={mark} />
             </p>
             <p>
-              {said(d.verdict)} <PolicyNames d={d} scope={scope} />
+              {words(d.verdict)} <PolicyNames d={d} scope={scope} />
             </p>
             <p>
               <Counts d={d} scope={scope} />
@@ -67,7 +73,8 @@ export function FlowPolicy({ f }: { f: Flow }): JSX.Element | null {
   const p = f.policy;
   if (!p) return null;
   const mark = ofDecision(p.verdict);
-  const names = p.policies ?? [];
+  const said = cut(p.text, p.policies ?? []);
+  const unsaid = (p.policies ?? []).filter((n) => !said.some((x) => x.name && x.text === n));
   return (
     <section class="drawer-section">
       <h3>Policy</h3>
@@ -75,10 +82,10 @@ export function FlowPolicy({ f }: { f: Flow }): JSX.Element | null {
         <p>
           <VerdictMark said={mark} />
         </p>
-        {p.text && <p>{p.text}</p>}
-        {names.length > 0 && (
+        {p.text && <p>{said.map((x, i) => (x.name ? <PolicyLink key={i} name={x.text} verdict={p.verdict} scope={{}} /> : x.text))}</p>}
+        {unsaid.length > 0 && (
           <p>
-            <PolicyNames d={{ verdict: p.verdict, names }} scope={{}} />
+            <PolicyNames d={{ verdict: p.verdict, names: unsaid }} scope={{}} />
           </p>
         )}
         {p.rule >= 0 && (
