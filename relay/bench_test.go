@@ -111,7 +111,11 @@ func BenchmarkPipeline(b *testing.B) {
 		got := 0
 		for i := range t.frames {
 			f := t.frames[i]
-			l.step(event{stream: streams[f.node], kind: streamBatch, frame: &f.Batch, records: server.Decode(decoders[f.node], &f.Batch)}, f.now)
+			records, err := server.Decode(decoders[f.node], &f.Batch)
+			if err != nil {
+				b.Fatal(err)
+			}
+			l.step(event{stream: streams[f.node], kind: streamBatch, frame: &f.Batch, records: records}, f.now)
 			for len(sub.C()) > 0 {
 				got += len((<-sub.C()).Flows)
 			}

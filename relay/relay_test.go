@@ -106,7 +106,11 @@ func (f *feed) send(t *testing.T, flows ...flow.Flow) {
 	f.number++
 	f.produced += uint64(len(flows))
 	b := &wire.Batch{Counters: wire.Counters{Produced: f.produced}, Number: f.number, Flows: len(flows), Data: data}
-	if err := (handler{f.r}).Batch(f.stream, b, f.server.Decode(f.decoder, b)); err != nil {
+	records, err := f.server.Decode(f.decoder, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (handler{f.r}).Batch(f.stream, b, records); err != nil {
 		t.Error(err)
 	}
 }
@@ -213,7 +217,11 @@ func TestDuplicatesAndUnreadableBatches(t *testing.T) {
 		f.number, f.produced = 0, 0
 		f.send(t, one, one) // again, as behind a reconnect
 		bad := &wire.Batch{Counters: wire.Counters{Produced: 7}, Number: 2, Flows: 5, Data: []byte("garbage")}
-		r.events <- event{stream: f.stream, kind: streamBatch, frame: bad, records: f.server.Decode(f.decoder, bad)}
+		unreadable, err := f.server.Decode(f.decoder, bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.events <- event{stream: f.stream, kind: streamBatch, frame: bad, records: unreadable}
 		time.Sleep(time.Second)
 		stop()
 		flows, lost := 0, uint64(0)

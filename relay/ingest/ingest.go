@@ -190,31 +190,41 @@ func (s *Server) frame(st *Stream, d *wire.Decoder, frame []byte) error {
 		if err != nil {
 			return err
 		}
-		return s.handler.Batch(st, b, s.Decode(d, b))
+		records, err := s.Decode(d, b)
+		if err != nil {
+			return err
+		}
+		return s.handler.Batch(st, b, records)
 	default:
 		return fmt.Errorf("frame of kind %q: %w", byte(kind), wire.ErrMalformed)
 	}
 }
 
-// Decode returns the records of b, nil if they can't be read or are not what the frame says.
-func (s *Server) Decode(d *wire.Decoder, b *wire.Batch) *Records {
+// Decode returns the records of b, nil if they can't be read or are not what the frame says. The error is wire.ErrVersion: another
+// relay will read what this one can't, so the collector has to keep it.
+func (s *Server) Decode(d *wire.Decoder, b *wire.Batch) (*Records, error) {
 	var r *Records
 	select {
 	case r = <-s.spare:
 	default:
 		r = &Records{server: s}
 	}
-	if err := d.Decode(b.Data, &r.Batch); err != nil || len(r.Flows) != b.Flows {
+	err := d.Decode(b.Data, &r.Batch)
+	if errors.Is(err, wire.ErrVersion) {
 		r.Free()
-		return nil
+		return nil, err
+	}
+	if err != nil || len(r.Flows) != b.Flows {
+		r.Free()
+		return nil, nil
 	}
 	for i := range r.Flows {
 		if r.Flows[i].Node == nil {
 			r.Free()
-			return nil
+			return nil, nil
 		}
 	}
-	return r
+	return r, nil
 }
 
 // ErrStopping ends the streams of a relay that stops.

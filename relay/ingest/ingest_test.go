@@ -153,6 +153,9 @@ func TestStream(t *testing.T) {
 		}, codes.OK, []string{"open n 7", "batch 1 unreadable", "batch 2 unreadable", "batch 3 unreadable", "closed true"}},
 		{"no hello", nil, [][]byte{batch(t, 1, 1, 1)}, codes.InvalidArgument, nil},
 		{"newer collector", nil, [][]byte{append([]byte{'H', wire.ProtocolVersion + 1}, hello()[2:]...)}, codes.FailedPrecondition, nil},
+		{"batch of a newer collector", nil, [][]byte{
+			hello(), batch(t, 1, 1, 1), wire.AppendBatch(nil, &wire.Batch{Number: 2, Flows: 1, Data: []byte{'P', 'L', 'X', wire.Version + 1, 0, 0}}),
+		}, codes.FailedPrecondition, []string{"open n 7", "batch 1 of 1", "closed false"}},
 		{"unknown frame", nil, [][]byte{hello(), []byte("?")}, codes.InvalidArgument, []string{"open n 7", "closed false"}},
 		{"empty frame", nil, [][]byte{hello(), {}}, codes.InvalidArgument, []string{"open n 7", "closed false"}},
 		{"broken batch frame", nil, [][]byte{hello(), []byte("B")}, codes.InvalidArgument, []string{"open n 7", "closed false"}},
