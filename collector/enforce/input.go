@@ -43,7 +43,7 @@ type tap struct {
 
 // Watch implements meta.Source.
 func (t *tap) Watch(ctx context.Context, emit func(meta.Update)) error {
-	if s, ok := t.Source.(syncer); ok {
+	if s, ok := t.Source.(meta.Syncer); ok {
 		ctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -62,9 +62,6 @@ func (t *tap) Watch(ctx context.Context, emit func(meta.Update)) error {
 		emit(u)
 	})
 }
-
-// syncer is a meta.Source that says when it has told everything.
-type syncer interface{ Synced() <-chan struct{} }
 
 // inputs is what the sources told.
 type inputs struct {
@@ -90,7 +87,7 @@ func newInputs(sources int, wake func()) *inputs {
 }
 
 func (in *inputs) add(s meta.Source) int {
-	_, syncs := s.(syncer)
+	_, syncs := s.(meta.Syncer)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.metadata = append(in.metadata, metadata{name: fmt.Sprintf("metadata source %d (%T)", len(in.metadata), s), syncs: syncs})

@@ -33,6 +33,8 @@ type owners struct {
 	owned     map[uint32]claim // by ifindex
 	contested map[flow.Addr]bool
 	revision  uint64
+	asked     uint64 // news of pods
+	answered  uint64 // of these: those that were known at the last look
 }
 
 // wanted is a pod that is to be bound.
@@ -71,7 +73,23 @@ func (o *owners) update(u meta.Update) {
 		o.wanted[key] = w
 	}
 	o.prune()
+	o.asked++
 	notify(o.pods)
+}
+
+// behind reports whether there are pods of which it is not known yet whether they have an interface.
+func (o *owners) behind() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.answered != o.asked
+}
+
+// answer notes that a look has taken account of so much news. It is called with the lock.
+func (o *owners) answer(asked uint64) {
+	if o.answered != asked {
+		o.answered = asked
+		o.wake()
+	}
 }
 
 func notify(c chan struct{}) {
@@ -175,6 +193,7 @@ func (o *owners) follow(ctx context.Context, handle *netlink.Handle, links <-cha
 	for {
 		began := time.Now()
 		missing, err := o.look(handle)
+		rest := 9 * time.Since(began)
 		if err != nil {
 			return fmt.Errorf("look for the interfaces of pods: %w", err)
 		}
@@ -193,7 +212,7 @@ func (o *owners) follow(ctx context.Context, handle *netlink.Handle, links <-cha
 			return nil
 		}
 		select {
-		case <-time.After(9 * time.Since(began) / 10):
+		case <-time.After(rest):
 		case <-ctx.Done():
 			return nil
 		}
@@ -208,7 +227,7 @@ func (o *owners) look(handle *netlink.Handle) (missing bool, err error) {
 	} else if err != nil {
 		return false, err
 	}
-	pods, taken := o.open(names)
+	pods, taken, asked := o.open(names)
 	if len(pods) == 0 {
 		return false, nil
 	}
@@ -229,14 +248,17 @@ func (o *owners) look(handle *netlink.Handle) (missing bool, err error) {
 			missing = true
 		}
 	}
+	o.answer(asked)
 	return missing, nil
 }
 
-// open drops the claims on interfaces that went, and returns the pods without one and the namespaces that are taken.
-func (o *owners) open(names map[uint32]string) (map[policy.EndpointKey]wanted, map[uint32]bool) {
+// open drops the claims on interfaces that went, and returns the pods without one, the namespaces that are taken, and how
+// much news that takes account of.
+func (o *owners) open(names map[uint32]string) (pods map[policy.EndpointKey]wanted, taken map[uint32]bool, asked uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	held, taken := make(map[policy.EndpointKey]bool), make(map[uint32]bool)
+	held := make(map[policy.EndpointKey]bool)
+	pods, taken = make(map[policy.EndpointKey]wanted), make(map[uint32]bool)
 	for ifindex, c := range o.owned {
 		if _, there := names[ifindex]; !there {
 			o.drop(ifindex)
@@ -244,13 +266,15 @@ func (o *owners) open(names map[uint32]string) (map[policy.EndpointKey]wanted, m
 		}
 		held[c.pod], taken[c.inode] = true, true
 	}
-	pods := make(map[policy.EndpointKey]wanted)
 	for key, w := range o.wanted {
 		if !held[key] && len(w.addrs) > 0 {
 			pods[key] = w
 		}
 	}
-	return pods, taken
+	if len(pods) == 0 {
+		o.answer(o.asked)
+	}
+	return pods, taken, o.asked
 }
 
 // take gives the pod the interfaces that were found for it. It is called with the lock.

@@ -7,9 +7,9 @@
 // # When it begins
 //
 // A cluster that is half known would deny what the other half allows. So nothing is written before each source of
-// policies has told its set, each source of metadata has told everything, and it is quiet for Config.Settle. A source
-// that has a method Synced() <-chan struct{} says by it that it has told everything, however long that takes. One
-// that has not is taken to have told everything when it has told something, or Config.FirstMax after the beginning.
+// policies has told its set, each source of metadata has told everything, the interfaces of its pods were looked for, and it
+// is quiet for Config.Settle. A meta.Syncer says when it has told everything, however long that takes. Another source is
+// taken to have told everything when it has told something, or Config.FirstMax after the beginning.
 //
 // # Changes
 //
@@ -158,7 +158,7 @@ func (e *Enforcer) begin(ctx context.Context) bool {
 		if !e.settle(ctx, e.cfg.FirstMax) {
 			return false
 		}
-		missing := e.inputs.missing(late)
+		missing := e.missing(late)
 		e.mu.Lock()
 		e.stats.WaitingFor = missing
 		e.mu.Unlock()
@@ -169,13 +169,24 @@ func (e *Enforcer) begin(ctx context.Context) bool {
 		case <-e.changed:
 		case <-patience.C:
 			late = true
-			if missing = e.inputs.missing(late); missing != "" {
+			if missing = e.missing(late); missing != "" {
 				e.cfg.Logger.Warn("policy is not enforced yet", "mode", e.cfg.Mode.String(), "waiting for", missing)
 			}
 		case <-ctx.Done():
 			return false
 		}
 	}
+}
+
+// missing names what is still waited for, "" if there is nothing.
+func (e *Enforcer) missing(late bool) string {
+	if m := e.inputs.missing(late); m != "" {
+		return m
+	}
+	if e.owners.behind() {
+		return "the interfaces of pods"
+	}
+	return ""
 }
 
 // settle returns when nothing was new for Config.Settle, or after most; false if ctx ended.
