@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -161,16 +159,7 @@ func TestHTTPPayload(t *testing.T) {
 func TestLoopbackProcess(t *testing.T) {
 	host := newSpace(t)
 	r := host.observe("lo", RoleHost, nil)
-	for _, a := range []struct {
-		prog *ebpf.Program
-		at   ebpf.AttachType
-	}{{r.SockCreate, ebpf.AttachCGroupInetSockCreate}, {r.SockRelease, ebpf.AttachCgroupInetSockRelease}} {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup2(t), Attach: a.at, Program: a.prog})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-	}
+	attachProcess(t, r)
 	l := host.listen("127.0.0.1:0")
 	c := host.dial("tcp", l.Addr().String())
 	initiator := c.LocalAddr().String()
@@ -263,22 +252,7 @@ func TestNonLinear(t *testing.T) {
 func TestClsact(t *testing.T) {
 	server, client := pair(t)
 	r := newRig(t, nil)
-	index := server.link("plxt0").Attrs().Index
-	r.role(index, RoleEndpoint)
-	if err := server.nl.QdiscAdd(&netlink.GenericQdisc{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
-		QdiscType:  "clsact",
-	}); err != nil {
-		t.Fatal(err)
-	}
-	for parent, prog := range map[uint32]*ebpf.Program{netlink.HANDLE_MIN_INGRESS: r.Ingress, netlink.HANDLE_MIN_EGRESS: r.Egress} {
-		if err := server.nl.FilterAdd(&netlink.BpfFilter{
-			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
-			Fd:          prog.FD(), Name: "plxt", DirectAction: true,
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	server.attachClsact(r, "plxt0", RoleEndpoint)
 	l := server.listen("10.77.0.1:0")
 	c := client.dial("tcp", l.Addr().String())
 	accepted, err := l.Accept()

@@ -27,13 +27,14 @@ type policed struct {
 	*rig
 	record     PolicyRecord
 	generation uint64
+	index      uint32 // of the owned interface
 	reported   uint64 // packets of all events so far, and of entries that were removed
 }
 
 // newPoliced isolates the endpoint both ways: nothing is allowed yet.
 func newPoliced(t testing.TB, change func(*Config)) *policed {
 	t.Helper()
-	p := (&policed{rig: newRig(t, change)}).fill()
+	p := (&policed{rig: newRig(t, change), index: ifLoopback}).fill()
 	t.Cleanup(p.balance)
 	return p
 }
@@ -117,12 +118,12 @@ func (p *policed) put(m *ebpf.Map, key, value any) *policed {
 // own writes the record, and with it a new generation.
 func (p *policed) own() *policed {
 	p.t.Helper()
-	return p.put(p.PolicyRecords, uint32(ifLoopback), p.record).change()
+	return p.put(p.PolicyRecords, p.index, p.record).change()
 }
 
 func (p *policed) disown() *policed {
 	p.t.Helper()
-	if err := p.PolicyRecords.Delete(uint32(ifLoopback)); err != nil {
+	if err := p.PolicyRecords.Delete(p.index); err != nil {
 		p.t.Fatal(err)
 	}
 	return p.change()

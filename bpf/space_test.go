@@ -144,6 +144,30 @@ func (s *space) attach(r *rig, name string, role Role) {
 	})
 }
 
+// attachClsact is attach by the way of kernels before 6.6.
+func (s *space) attachClsact(r *rig, name string, role Role) {
+	s.t.Helper()
+	index := s.link(name).Attrs().Index
+	if err := r.Interfaces.Delete(uint32(ifLoopback)); err != nil {
+		s.t.Fatal(err)
+	}
+	r.role(index, role)
+	if err := s.nl.QdiscAdd(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
+		QdiscType:  "clsact",
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	for parent, prog := range map[uint32]*ebpf.Program{netlink.HANDLE_MIN_INGRESS: r.Ingress, netlink.HANDLE_MIN_EGRESS: r.Egress} {
+		if err := s.nl.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
+			Fd:          prog.FD(), Name: "plxt", DirectAction: true,
+		}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 func attachDrop(t testing.TB, r *rig, scope ...*space) {
 	t.Helper()
 	for _, s := range scope {
@@ -156,6 +180,20 @@ func attachDrop(t testing.TB, r *rig, scope ...*space) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+}
+
+func attachProcess(t testing.TB, r *rig) {
+	t.Helper()
+	for _, a := range []struct {
+		prog *ebpf.Program
+		at   ebpf.AttachType
+	}{{r.SockCreate, ebpf.AttachCGroupInetSockCreate}, {r.SockRelease, ebpf.AttachCgroupInetSockRelease}} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup2(t), Attach: a.at, Program: a.prog})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
 }
 
 // pair makes two namespaces joined by veth, without IPv6 chatter: server has 10.77.0.1, client 10.77.0.2.
