@@ -39,9 +39,15 @@ const patience = 20 * time.Second
 // eventually waits for what no channel tells.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
+	eventuallyOr(t, is, func() string { return what })
+}
+
+// eventuallyOr is eventually, and asks what is missing at the end.
+func eventuallyOr(t testing.TB, is func() bool, what func() string) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("never: %s", what())
 		}
 	}
 }
