@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -34,8 +35,8 @@ type connection struct {
 	log      *slog.Logger
 
 	mu      sync.Mutex
-	away    bool              // the server does not answer
-	refused map[resource]bool // it answers, with an error
+	away    bool // the server does not answer
+	refused map[resource]*refusal
 }
 
 func connect(cfg Config) (*connection, error) {
@@ -44,7 +45,7 @@ func connect(cfg Config) (*connection, error) {
 		return nil, err
 	}
 	rc.UserAgent = "parallax"
-	c := &connection{cfg: cfg, log: cfg.Logger.With("api", rc.Host), refused: map[resource]bool{}}
+	c := &connection{cfg: cfg, log: cfg.Logger.With("api", rc.Host), refused: map[resource]*refusal{}}
 	if c.http, err = rest.HTTPClientFor(rc); err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", rc.Host, err)
 	}
@@ -154,6 +155,16 @@ func (c *connection) readTrees(r resource) (cache.ListWithContextFunc, cache.Wat
 	return list, watch
 }
 
+// patience is how long a resource must be refused to be worth a line: a server that starts refuses everything until it has
+// read its roles.
+const patience = 5 * time.Second
+
+// refusal is a resource that the server answers with an error.
+type refusal struct {
+	since time.Time
+	told  bool
+}
+
 // note tells of the begin and the end of an outage, once each, and of a resource that is refused.
 func (c *connection) note(ctx context.Context, r resource, err error) {
 	if ctx.Err() != nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
@@ -171,11 +182,14 @@ func (c *connection) note(ctx context.Context, r resource, err error) {
 			c.log.Info("Kubernetes API server is back")
 		}
 	}
-	if !answered {
-		return
-	}
-	if err != nil && !c.refused[r] {
+	switch at := c.refused[r]; {
+	case !answered:
+	case err == nil:
+		delete(c.refused, r)
+	case at == nil:
+		c.refused[r] = &refusal{since: time.Now()}
+	case !at.told && time.Since(at.since) >= patience:
+		at.told = true
 		c.log.Warn("Kubernetes API server refuses to tell: something will be missing", "resource", string(r), "error", err)
 	}
-	c.refused[r] = err != nil
 }

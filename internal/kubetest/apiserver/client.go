@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -89,6 +90,25 @@ func (c *Client) Do(ctx context.Context, method, path, kind string, body []byte)
 		return 0, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return res.StatusCode, answer, nil
+}
+
+// WaitReady waits until the API server is ready to serve, ctx ends, or ended is closed, which may be nil.
+func (c *Client) WaitReady(ctx context.Context, ended <-chan struct{}) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		code, _, err := c.Do(ctx, http.MethodGet, "/readyz", "", nil)
+		if err == nil && code == http.StatusOK {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return errors.New("kube-apiserver ended")
+		case <-ctx.Done():
+			return fmt.Errorf("kube-apiserver is not ready: %w", cmp.Or(err, ctx.Err()))
+		}
+	}
 }
 
 // serverOf returns the URL in a kubeconfig that New wrote.

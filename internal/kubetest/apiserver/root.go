@@ -5,17 +5,14 @@ package apiserver
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"time"
 )
 
 // Version is that of the API server: tools/kube-apiserver/go.mod has the same.
@@ -132,25 +129,6 @@ func (s *Server) API() *exec.Cmd {
 		"--disable-admission-plugins", "ServiceAccount", "--endpoint-reconciler-type", "none", "--allow-privileged")
 	cmd.Dir = s.dir
 	return cmd
-}
-
-// WaitReady waits until the API server is ready to serve, ctx ends, or ended is closed, which may be nil.
-func (s *Server) WaitReady(ctx context.Context, ended <-chan struct{}) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		code, _, err := s.Do(ctx, http.MethodGet, "/readyz", "", nil)
-		if err == nil && code == http.StatusOK {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			return errors.New("kube-apiserver ended")
-		case <-ctx.Done():
-			return fmt.Errorf("kube-apiserver is not ready: %w", cmp.Or(err, ctx.Err()))
-		}
-	}
 }
 
 // freePorts returns ports that nobody listens on.
