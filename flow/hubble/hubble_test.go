@@ -234,6 +234,7 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 	bad := "\xff\xfe"
 	f := &flow.Flow{Src: &flow.Endpoint{Name: bad, Workload: bad, NodeName: bad}, Dst: &flow.Endpoint{}, Node: n1, Kind: flow.KindL7, Process: &flow.Process{Comm: bad},
 		L7: &flow.L7{Protocol: flow.L7HTTP, Operation: bad, Resource: bad, Host: bad, Version: bad, UserAgent: bad, TraceParent: "00-" + bad + "0123456789012345678901234567890123"}}
+	f.Policy = &flow.Decision{Text: bad, Policies: []flow.PolicyRef{{Kind: bad, Namespace: bad, Name: bad}}}
 	for _, protocol := range []flow.L7Protocol{flow.L7HTTP, flow.L7DNS} {
 		f.L7.Protocol, f.L7.Answers = protocol, []string{bad}
 		p := ToProto(f)
