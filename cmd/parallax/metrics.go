@@ -83,6 +83,23 @@ var readings = []reading{
 	level("probe_interfaces", "Interfaces that are observed.", func(f *collector.Stats) uint64 { return uint64(f.Probe.Interfaces) }),
 	level("probe_interfaces_failed", "Interfaces to which the programs could not be attached.", func(f *collector.Stats) uint64 { return uint64(f.Probe.InterfacesFailed) }),
 
+	level("policy_endpoints", "Pods of this node that policies can bind.", func(f *collector.Stats) uint64 { return uint64(f.Enforce.Endpoints) }),
+	level("policy_endpoints_bound", "Of these: pods whose interface was found and holds their policies.", func(f *collector.Stats) uint64 { return uint64(f.Enforce.Owned) }),
+	level("policy_endpoints_unbound", "Pods that no policy binds because their interface was not found or two claim their address.", func(f *collector.Stats) uint64 {
+		return uint64(f.Enforce.Searched + f.Enforce.Contested)
+	}),
+	level("policy_entries", "Keys that policy holds in the kernel's tables.", func(f *collector.Stats) uint64 {
+		return uint64(f.Enforce.Records + f.Enforce.Peers + f.Enforce.CIDRs + f.Enforce.Entries)
+	}),
+	counting("policy_writes_total", "Changes of policy that were put into force.", func(f *collector.Stats) uint64 { return f.Enforce.Writes }),
+	counting("policy_write_failures_total", "Changes of policy that the kernel refused: the last good state stayed in force.", func(f *collector.Stats) uint64 { return f.Enforce.Failures }),
+	level("policy_failing", "1 while the policies as they are now could not be put into force.", func(f *collector.Stats) uint64 {
+		if f.Enforce.FailingSince.IsZero() {
+			return 0
+		}
+		return 1
+	}),
+
 	counting("tracker_requests_total", "Application requests seen, without retransmissions.", func(f *collector.Stats) uint64 { return f.L7.Requests }),
 	counting("tracker_responses_total", "Application responses seen, without retransmissions.", func(f *collector.Stats) uint64 { return f.L7.Responses }),
 	counting("tracker_exchanges_total", "Requests joined with their response.", func(f *collector.Stats) uint64 { return f.L7.Exchanges }),

@@ -27,6 +27,13 @@ func TestMistakes(t *testing.T) {
 	if err := os.WriteFile(config, []byte("flow-intervall: 1s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	policies, sound := filepath.Join(t.TempDir(), "policies.yaml"), filepath.Join(t.TempDir(), "sound.yaml")
+	for path, spec := range map[string]string{policies: "{podSelector: {}, ingres: []}", sound: "{podSelector: {}}"} {
+		text := "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: shop}\nspec: " + spec + "\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// Ports of the kernel's choice, so that a Parallax that runs here plays no part.
 	free := []string{"--listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--relay-metrics", "127.0.0.1:0"}
 	all := append([]string{"up", "--ui-listen", "127.0.0.1:0", "--collector-listen", "127.0.0.1:0", "--collector-metrics", "127.0.0.1:0"}, free...)
@@ -54,6 +61,14 @@ func TestMistakes(t *testing.T) {
 		{"kubeconfig that is not there", []string{"collector", "--kubernetes", file + ".none"}, 1, "choose another with --kubernetes PATH", false},
 		{"OTLP endpoint without a port", append(relay, "--otlp-endpoint", "jaeger"), 1, "give HOST:PORT for gRPC", false},
 		{"trace sample out of range", append(relay, "--otlp-endpoint", "jaeger:4317", "--trace-sample", "2"), 1, "choose a part from 0", false},
+		{"unknown policy mode", []string{"collector", "--policy-mode", "block"}, 1, `--policy-mode: policy mode "block": choose observe, audit or enforce`, false},
+		{"policies that nobody decides by", []string{"collector", "--policies", policies}, 2, "of no use with --policy-mode observe; choose audit or enforce", false},
+		{"mode without policies", []string{"collector", "--policy-mode", "audit"}, 2, "no policies; give --policies FILE or --kubernetes KUBECONFIG", false},
+		{"policy with an unknown field", []string{"collector", "--policy-mode", "enforce", "--policies", policies}, 1, "--policies: " + policies + ": NetworkPolicy shop/web: spec.ingres", false},
+		{"policy file that is not there", []string{"collector", "--policy-mode", "enforce", "--policies", file + ".none"}, 1, file + ".none", false},
+		{"owned interfaces by a bad pattern", []string{"collector", "--policy-mode", "enforce", "--policies", sound, "--policy-own", "veth["}, 2, "veth[", false},
+		{"no series at all", []string{"collector", "--metrics-max-series", "1"}, 1, "choose 100 to 10000000", false},
+		{"Kubernetes for no demo", append(all, "--demo-kubernetes"), 2, "of use only with --demo", false},
 		{"demo rate out of range", []string{"up", "--demo", "--demo-rate", "5000"}, 1, "0.1 to 200", false},
 	}
 	for _, tt := range tests {
