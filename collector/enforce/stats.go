@@ -70,6 +70,7 @@ func (e *Enforcer) tell(err error, policies int, owned map[uint32]policy.Endpoin
 	if !s.FailingSince.IsZero() {
 		e.cfg.Logger.Info("policy is in force again", "failed for", now.Sub(s.FailingSince).Round(time.Millisecond))
 	}
+	first := !s.InForce
 	s.Failure, s.FailingSince, s.InForce = "", time.Time{}, true
 	s.LastApply, s.LastApplied = now.Sub(began), now
 	c := e.inForce
@@ -80,6 +81,9 @@ func (e *Enforcer) tell(err error, policies int, owned map[uint32]policy.Endpoin
 		bound[owned[ifindex]] = true
 	}
 	s.Owned = len(bound)
+	if first {
+		e.cfg.Logger.Info("policy is in force", "mode", s.Mode.String(), "policies", s.Policies, "pods", s.Owned)
+	}
 }
 
 // remedy says what a person can do about err.
