@@ -86,6 +86,18 @@ func newRig(t testing.TB, c *cluster, change func(*enforce.Config)) *rig {
 	return r
 }
 
+// newProbe runs a probe that nobody listens to.
+func newProbe(t testing.TB, path string) *probe.Probe {
+	t.Helper()
+	p := probe.New(probe.Config{NetNS: path, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, func([]byte) {}, func() {}) }()
+	t.Cleanup(func() { cancel(); must(t, <-done) })
+	<-p.Ready()
+	return p
+}
+
 func (r *rig) record(d *decode.Decoder, rec []byte) {
 	var b flow.Batch
 	if err := d.Decode(rec, &b, nil); err != nil {
