@@ -112,8 +112,8 @@ func (s *Store) Flows(ctx context.Context, q query.Flows, yield func(*flow.Flow)
 }
 
 // Edges returns the map of q.Range, sorted by source and destination. A range up to 15 minutes is exact, a longer one is
-// widened to whole minutes. Of q.Filter a map knows groups, workloads, verdict, drop reason, protocol, failure, and text in
-// names and drop reasons; a filter with other fields is answered record by record, in time proportional to their number.
+// widened to whole minutes. Of q.Filter a map knows groups, workloads, verdict, drop reason, policy, protocol, failure, and
+// text in names, drop reasons and policies; a filter with other fields is answered record by record, in time proportional to their number.
 func (s *Store) Edges(ctx context.Context, q query.Edges) ([]query.Edge, error) {
 	return s.db.Edges(ctx, q)
 }

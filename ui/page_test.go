@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/filter"
 	"github.com/parallax-flow/parallax/flow/query"
@@ -17,53 +19,12 @@ import (
 	"github.com/parallax-flow/parallax/ui/api"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // TestPolicyInPage opens the page on traffic of which policies allow, audit and deny some, and asks it as a person would: who
 // denies on the map, why, and which flows are behind it. PAGE_SHOTS=prefix keeps pictures of both themes.
 func TestPolicyInPage(t *testing.T) {
-	if !ui.Built() {
-		missing(t, "the page is not built: make web")
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		missing(t, err.Error())
-	}
-	live, shop := api.NewLive(), newShop()
-	s := api.New(api.Config{Listen: "127.0.0.1:0"}, api.Deps{Live: live, Store: shop, Log: slog.New(slog.DiscardHandler), Files: ui.Files(),
-		Status: func() api.Status { return api.Status{Version: "test", Ledger: api.Ledger{Exact: true}} }})
-	l, err := s.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
-	go func() { done <- s.Run(ctx, l) }()
-	go func() {
-		for second := time.Now().Add(-40 * time.Second); ctx.Err() == nil; second = second.Add(time.Second) {
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Until(second)):
-				live.Add(shop.traffic(second))
-			}
-		}
-		done <- nil
-	}()
-	defer func() {
-		cancel()
-		for range cap(done) {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-
-	run, stop := context.WithTimeout(ctx, 3*time.Minute)
-	defer stop()
-	cmd := exec.CommandContext(run, node, "e2e/policy.mjs", "http://"+l.Addr().String(), os.Getenv("PAGE_SHOTS"))
-	cmd.Dir, cmd.Stderr = "web", os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("the page: %v\n%s", err, out)
-	}
+	out := browse(t, "e2e/policy.mjs", os.Getenv("PAGE_SHOTS"))
 	var facts struct {
 		Errors                       []string
 		Label, Tooltip, Audit        string
@@ -102,6 +63,77 @@ func TestPolicyInPage(t *testing.T) {
 	}
 }
 
+// token is in one request, which is part of a trace.
+const token = "token-5f1c"
+
+// TestWaterfallInPage finds a request by its text and goes to another exchange of its trace.
+func TestWaterfallInPage(t *testing.T) {
+	out := browse(t, "e2e/page.mjs", token)
+	var facts struct {
+		Errors, Rows, Waterfall []string
+		Opened                  struct{ Exchange, Title string }
+	}
+	if err := json.Unmarshal(out, &facts); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(facts.Errors) > 0 || len(facts.Rows) != 1 || !strings.Contains(facts.Rows[0], "POST /checkout") || len(facts.Waterfall) != 2 {
+		t.Errorf("%+v", facts)
+	}
+	if !strings.Contains(facts.Opened.Exchange, "/charge") || facts.Opened.Title != "shop/checkout → shop/payments" {
+		t.Errorf("the other exchange opens %+v", facts.Opened)
+	}
+}
+
+// browse serves the page on a shop's traffic and returns what script finds there.
+func browse(t *testing.T, script, arg string) []byte {
+	t.Helper()
+	if !ui.Built() {
+		missing(t, "the page is not built: make web")
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, err.Error())
+	}
+	live, shop := api.NewLive(), newShop()
+	s := api.New(api.Config{Listen: "127.0.0.1:0"}, api.Deps{Live: live, Store: shop, Log: slog.New(slog.DiscardHandler), Files: ui.Files(),
+		Status: func() api.Status { return api.Status{Version: "test", Ledger: api.Ledger{Exact: true}} }})
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- s.Run(ctx, l) }()
+	go func() {
+		live.Add(shop.trace())
+		for second := time.Now().Add(-40 * time.Second); ctx.Err() == nil; second = second.Add(time.Second) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Until(second)):
+				live.Add(shop.traffic(second))
+			}
+		}
+		done <- nil
+	}()
+	defer func() {
+		cancel()
+		for range cap(done) {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	run, stop := context.WithTimeout(ctx, 3*time.Minute)
+	defer stop()
+	cmd := exec.CommandContext(run, node, script, "http://"+l.Addr().String(), arg)
+	cmd.Dir, cmd.Stderr = "web", os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return out
+}
+
 // missing fails under CI, where everything is there, and skips elsewhere.
 func missing(t *testing.T, what string) {
 	t.Helper()
@@ -121,6 +153,7 @@ type shop struct {
 	strange *flow.Decision
 	drop    *flow.Drop
 	ends    map[string]*flow.Endpoint
+	began   time.Time
 }
 
 func newShop() *shop {
@@ -128,7 +161,7 @@ func newShop() *shop {
 		return flow.PolicyRef{Kind: "NetworkPolicy", Namespace: "data", Name: name}
 	}
 	return &shop{
-		node: &flow.Node{Name: "node-a", Boot: 7}, drop: &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}, ends: map[string]*flow.Endpoint{},
+		node: &flow.Node{Name: "node-a", Boot: 7}, drop: &flow.Drop{Reason: flow.DropPolicyDenied, Code: flow.DropPolicyDeniedCode}, ends: map[string]*flow.Endpoint{}, began: time.Now(),
 		byTwo: &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{ref("default-deny"), ref("postgres-from-checkout")},
 			Text: "ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout"},
 		byRedis: &flow.Decision{Rule: -1, Policies: []flow.PolicyRef{ref("redis")}, Text: "ingress default deny because of NetworkPolicy data/redis"},
@@ -183,6 +216,9 @@ func (s *shop) traffic(at time.Time) []flow.Flow {
 	}
 	connect("shop/frontend", "shop/checkout", 8080, 0, nil)
 	connect("shop/frontend", "shop/recommend", 8080, 0, nil)
+	connect("shop/checkout", "shop/payments", 8080, 0, nil)
+	connect("shop/payments", "world/bank", 443, 0, nil)
+	connect("edge/ingress", "platform/dns", 53, 0, nil)
 	connect("shop/checkout", "data/postgres", 5432, flow.VerdictForwarded, s.byRule)
 	connect("shop/recommend", "data/postgres", 5432, flow.VerdictDropped, s.byTwo)
 	connect("shop/checkout", "data/redis", 6379, flow.VerdictAudit, s.byRedis)
@@ -190,12 +226,29 @@ func (s *shop) traffic(at time.Time) []flow.Flow {
 	return out
 }
 
+// trace is a request with the token and what was asked because of it, from the start of the shop.
+func (s *shop) trace() []flow.Flow {
+	exchange := func(src, dst, resource, parent string, start, latency time.Duration, seq uint64) flow.Flow {
+		f := s.record(s.began.Add(start+latency), src, dst, 8080, flow.KindL7, flow.VerdictForwarded)
+		f.Seq, f.Start, f.Point, f.Direction = seq, f.Time-int64(latency), flow.PointFromEndpoint, flow.DirectionEgress
+		f.L7 = &flow.L7{Protocol: flow.L7HTTP, Operation: "POST", Resource: resource, Status: 200, Answered: true, Latency: int64(latency),
+			TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-" + parent + "-01"}
+		return f
+	}
+	return []flow.Flow{
+		exchange("shop/checkout", "shop/payments", "/charge", "00f067aa0ba902b8", 10*time.Millisecond, 20*time.Millisecond, 1<<40),
+		exchange("shop/frontend", "shop/checkout", "/checkout/"+token, "00f067aa0ba902b7", 0, 50*time.Millisecond, 1<<40+1),
+	}
+}
+
 func (s *shop) Flows(_ context.Context, q query.Flows, each func(*flow.Flow) bool) error {
 	match, err := filter.Compile(q.Filter)
 	if err != nil {
 		return err
 	}
-	flows := newShop().traffic(time.Now())
+	other := newShop() // the one of the live view is in use
+	other.began = s.began
+	flows := append(other.trace(), other.traffic(time.Now())...)
 	for i := range flows {
 		if match(&flows[i]) && !each(&flows[i]) {
 			return nil

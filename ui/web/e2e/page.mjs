@@ -32,6 +32,24 @@ try {
   const texts = await rows.evaluateAll((all) => all.map((r) => r.innerText.replace(/\s+/g, " ").trim()));
   facts.rows = texts.filter((t) => t.includes(token));
 
+  // Its trace, if it has one: a click on another exchange of it opens that.
+  await page.locator(".flows-body [role=row]").filter({ hasText: token }).first().click();
+  const drawer = page.locator("aside.drawer");
+  await drawer.waitFor();
+  if (await drawer.getByRole("heading", { name: "Trace" }).count()) {
+    const bars = drawer.locator(".waterfall button");
+    await bars.first().or(drawer.getByRole("alert")).waitFor();
+    facts.waterfall = await bars.allInnerTexts();
+    const other = drawer.locator(".waterfall button:not([aria-current])").first();
+    if (await other.count()) {
+      const name = await other.getAttribute("title");
+      await other.click();
+      const opened = drawer.locator(".waterfall button[aria-current]");
+      await page.waitForFunction((n) => document.querySelector(".waterfall button[aria-current]")?.getAttribute("title") === n, name);
+      facts.opened = { exchange: await opened.getAttribute("title"), title: await drawer.locator("h2").innerText() };
+    }
+  }
+
   // Light theme, for the eye.
   if (shots) {
     const light = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });

@@ -203,6 +203,7 @@ describe("verdict", () => {
     [edge({ flows: 1, verdict: "audit" }), "audit"],
     [edge({ flows: 1, denied: 1, verdict: "dropped" }), "drop"],
     [edge({ flows: 5, drops: 1, denied: 1, verdict: "dropped" }), "ok"],
+    [edge({ flows: 16, drops: 15, denied: 15, verdict: "dropped" }), "drop"],
   ])("colour is for what matters", (e, want) => expect(edgeTone(e)).toBe(want));
   test("silence is idle", () => expect([isIdle(edge({})), isIdle(edge({ bytes: 1 }))]).toEqual([true, false]));
   test("width grows with the rate, within bounds", () => {

@@ -54,9 +54,12 @@ export function isIdle(e: Edge): boolean {
   return e.flows + e.requests + e.drops + e.bytes + (e.denied ?? 0) + (e.audited ?? 0) === 0;
 }
 
+/** An edge of which policy denies at least four in five connections is a denied one: the others are from before the policy. */
+const MOSTLY = 1.25;
+
 /** Whether an edge also carries traffic that arrives. */
 export function hasTraffic(e: Edge): boolean {
-  return e.requests > 0 || e.flows > Math.max(e.drops, e.denied ?? 0);
+  return e.requests > 0 || e.flows > Math.max(e.drops, (e.denied ?? 0) * MOSTLY);
 }
 
 /** Stroke width: a tenfold rate adds the same again. */
