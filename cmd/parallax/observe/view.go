@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -80,15 +81,19 @@ func (v *view) brief() string {
 	return v.what()
 }
 
-// because is why policy decided so, empty if it did not.
+// because is why policy decided so, empty if it did not: the rule that allowed without what it says, or who denied. The verdict
+// stands before it.
 func (v *view) because() string {
+	d := v.flow.Policy
 	switch {
 	case !v.byPolicy():
 		return ""
-	case v.flow.Kind == flow.KindVerdict && v.flow.Policy != nil && v.flow.Policy.Text != "":
-		return plain(v.flow.Policy.Text) // the verdict stands before it
+	case v.flow.Kind == flow.KindDrop || d == nil || d.Text == "":
+		return v.what()
+	case d.Rule >= 0 && len(d.Policies) == 1:
+		return plain(fmt.Sprintf("%s %s[%d]", d.Policies[0], v.flow.Direction, d.Rule))
 	}
-	return v.what()
+	return plain(d.Text)
 }
 
 // kind is one word for why there is a record, or what hubble observe says of policy: "policy-verdict:L3-L4 INGRESS", "Policy denied".
