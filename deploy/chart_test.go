@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,8 +27,9 @@ var settings = []struct {
 	{"clickhouse-bundled", []string{"storage.type=clickhouse", "clickhouse.enabled=true", "clickhouse.password=secret", "networkPolicy.enabled=true", "ui.separate=true"}},
 	{"audit", []string{"collector.policy.mode=audit"}},
 	{"enforce", []string{"collector.policy.mode=enforce", "collector.policy.own={veth*,lxc*}", "collector.observer.listen=", "collector.metrics.port=19965"}},
-	{"monitoring", []string{"serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus", "prometheusRule.enabled=true",
+	{"monitoring", []string{"serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus",
 		"relay.otlp.endpoint=jaeger.observability:4317", "relay.otlp.insecure=true", "relay.otlp.sample=0.1"}},
+	{"rules", []string{"prometheusRule.enabled=true"}},
 	{"small", []string{"storage.type=memory", "ui.enabled=false", "collector.enabled=false", "networkPolicy.enabled=true"}},
 	{"registry", []string{"image.repository=registry.example/parallax", "image.tag=v9", "image.pullSecrets[0].name=pull", "storage.persistence.enabled=false", "collector.priorityClassName=", "collector.tolerations=null", "collector.hostCgroup="}},
 }
@@ -40,12 +42,41 @@ func TestRendered(t *testing.T) {
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {
 			got := render(t, s.set...)
-			if s.name == "manifests" {
+			switch s.name {
+			case "manifests":
 				golden(t, "manifests/parallax.yaml", append([]byte(manifestsHeader), got...))
-				return
+			case "rules": // a copy of dashboards/rules, which change for their own reasons
+				hasRules(t, got)
+			default:
+				golden(t, "testdata/"+s.name+".yaml", got)
 			}
-			golden(t, "testdata/"+s.name+".yaml", got)
 		})
+	}
+}
+
+// hasRules finds all rules of the repository in the PrometheusRule.
+func hasRules(t *testing.T, rendered []byte) {
+	t.Helper()
+	want, err := dashboards.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var exprs []string
+	for _, o := range objects(t, rendered) {
+		if o.GetKind() != "PrometheusRule" {
+			continue
+		}
+		groups, _, _ := unstructured.NestedSlice(o.Object, "spec", "groups")
+		for _, g := range groups {
+			for _, r := range g.(map[string]any)["rules"].([]any) {
+				exprs = append(exprs, strings.TrimSpace(r.(map[string]any)["expr"].(string)))
+			}
+		}
+	}
+	for _, r := range want {
+		if !slices.Contains(exprs, r.Expr) {
+			t.Errorf("rule %s is not in the PrometheusRule as it is in %s", r.Name(), r.File)
+		}
 	}
 }
 
@@ -152,6 +183,15 @@ func TestFlags(t *testing.T) {
 
 func checkCommand(t *testing.T, bin string, args, env []string) {
 	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig") // for the service account of a pod
+	if err := os.WriteFile(kubeconfig, []byte(`{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}],
+contexts: [{name: c, context: {cluster: c, user: u}}], current-context: c, users: [{name: u}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = slices.Clone(args)
+	if i := slices.Index(args, "--kubernetes=auto"); i >= 0 {
+		args[i] = "--kubernetes=" + kubeconfig
+	}
 	cmd := exec.Command(bin, append(args, "--check")...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
