@@ -245,3 +245,22 @@ func TestPolicyDeniedFirst(t *testing.T) {
 		"NEW 10.0.0.1:40000 > 10.0.0.2:53 p17 in  packets 1+0 bytes 28+0 flags 00",
 	)
 }
+
+// An audit becomes a denial, the denial an audit; and an endpoint that is let go of is free.
+func TestPolicyAudit(t *testing.T) {
+	p := newPoliced(t, silent).flags(PolicyAudit)
+	packet := datagram(t, client4, server4, 7000, 6000, "")
+	const conn = "10.0.0.2:7000 > 10.0.0.1:6000 p17 out packets "
+	p.to("pass", packet).expect(
+		"VERDICT "+conn+"0+0 bytes 0+0 flags 00 audit by 901", "NEW "+conn+"1+0 bytes 28+0 flags 00")
+	p.to("pass", packet).from("pass", datagram(t, server4, client4, 6000, 7000, "")).expect()
+	p.flags(0).to("drop", packet).expect(
+		"UPDATE "+conn+"1+1 bytes 28+28 flags 00", "VERDICT "+conn+"0+0 bytes 0+0 flags 00 denied by 901",
+		"DROPPED "+conn+"1+0 bytes 28+0 flags 00 denied by 901")
+	p.to("drop", packet).flags(PolicyAudit).to("pass", packet).expect(
+		"DROPPED "+conn+"1+0 bytes 28+0 flags 00 denied by 901", "VERDICT "+conn+"0+0 bytes 0+0 flags 00 audit by 901")
+	p.clear().flags(0).to("drop", packet, packet).take()
+	p.disown().to("pass", packet).expect(
+		"DROPPED "+conn+"1+0 bytes 28+0 flags 00 denied by 901", "VERDICT "+conn+"0+0 bytes 0+0 flags 00 none by 0",
+		"NEW "+conn+"1+0 bytes 28+0 flags 00")
+}

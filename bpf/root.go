@@ -2,7 +2,7 @@
 //
 // Three families share the maps events (ring buffer of the records of headers/event.h) and stats (per-CPU counters):
 //
-//   - tcx: flow table, connection events and L7 payload at an interface; attach Ingress and Egress by tcx or clsact
+//   - tcx: flow table, connection events, L7 payload and policy at an interface; attach Ingress and Egress by tcx or clsact
 //   - drop: what the kernel drops, with its reason; attach Drop as a tracing program
 //   - proc: which process made a socket; attach SockCreate and SockRelease to the root of the cgroup2 hierarchy
 //
@@ -12,11 +12,28 @@
 // StatPackets is the sum of the packets of all flow events, of what the flow table holds, of StatLostTable and of
 // StatUnparsed.
 //
+// # Policy
+//
+// Interfaces that PolicyRecords has are owned: there the tcx programs decide on each connection by the policy maps, as
+// policy.Compiled does, and drop what is denied. User space writes the maps and then another PolicyGeneration; each
+// connection is decided anew with its next packet. Generation 0 turns policy off. The verdict is kept in the flow table
+// for both directions: a reply passes because its connection may.
+//
+// A denied connection has a VERDICT event and then DROP events, one at once and later one in each Config.DropInterval,
+// with the counters of what was dropped; it has neither of the others. A packet that is dropped without an entry in the
+// flow table has a DROP event without counters, at most one for each interface, CPU and interval, and is counted: in
+// StatUnparsed if it is IP that cannot be read, else in StatLostTable: the table is full, it is a SYN against the
+// direction of a connection that is allowed, or the endpoint forged its sender. The kernel's own record of these drops
+// (kfree_skb) is left out; what others drop at the same place is in the drop family.
+//
 // # Expiry
 //
 // The kernel never removes a flow: user space finds silent ones by FlowEntry.LastSeen (batch lookup) and takes each with
 // Map.LookupAndDelete, which copies and removes under one lock. What the copy holds in Packets and Bytes is exactly what
-// no event has carried; a copy without StateCloseSent has not reported its end. A packet that arrives in the same
+// no event has carried; a copy without StateCloseSent has not reported its end. If its Verdict is VerdictDenied, the
+// counters are of dropped packets: they belong into a last DROP record, and its end is no news. On an owned interface an
+// entry is also what lets replies pass: other than TCP, a reply that comes later than the expiry is decided as if its
+// sender began. Entries that were never passed (no StatePassed) can go early, and make room under a flood. A packet that arrives in the same
 // instant on another CPU, between its lookup and its count, is counted on an entry that is free already: expire only
 // what has been silent for long.
 package bpf
@@ -59,7 +76,7 @@ type Objects struct {
 	PolicyGeneration *ebpf.Variable // uint64: change it behind each change of the policy maps
 
 	Ingress, Egress         *ebpf.Program
-	ReportIdle              *ebpf.Program // iterator over Flows: UPDATE events of what was counted longer than Interval ago
+	ReportIdle              *ebpf.Program // iterator over Flows: UPDATE and DROP events of what was counted longer than their interval ago
 	Drop                    *ebpf.Program // nil if DropErr is not
 	SockCreate, SockRelease *ebpf.Program // nil if ProcErr is not
 

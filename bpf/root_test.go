@@ -17,6 +17,7 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		{"default", func(*Config) {}, ""},
 		{"interval", func(c *Config) { c.Interval = 0 }, "interval"},
+		{"drop interval", func(c *Config) { c.DropInterval = 0 }, "drop interval"},
 		{"payload", func(c *Config) { c.PayloadMax = PayloadCap + 1 }, "payload limit 4097"},
 		{"payload at the limit", func(c *Config) { c.PayloadMax = PayloadCap }, ""},
 		{"flows", func(c *Config) { c.MaxFlows = 0 }, "flow table"},

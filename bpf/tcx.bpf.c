@@ -128,7 +128,7 @@ static __always_inline int observe(struct __sk_buff *skb, __u8 egress)
 	if (read_packet(skb, &s) != PLX_PARSED_L4)
 		return unparsed(skb, &s);
 	if (s.pkt.frag_first || s.pkt.frag_later)
-		remember_ports(&s.pkt);
+		remember_ports(&s.pkt, s.ifindex);
 	generation = plx_policy_generation; /* before anything is decided: what changes later is decided anew */
 	s.exempt = generation && is_exempt(skb, &s);
 	make_key(&key, &s);

@@ -98,12 +98,13 @@ type tcxPlxFlowKey struct {
 }
 
 type tcxPlxFragKey struct {
-	_     structs.HostLayout
-	Saddr tcxPlxAddr
-	Daddr tcxPlxAddr
-	Id    uint32
-	Proto uint8
-	Pad   [3]uint8
+	_       structs.HostLayout
+	Saddr   tcxPlxAddr
+	Daddr   tcxPlxAddr
+	Id      uint32
+	Ifindex uint32
+	Proto   uint8
+	Pad     [7]uint8
 }
 
 type tcxPlxHdr struct {

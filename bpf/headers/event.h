@@ -16,7 +16,8 @@ enum plx_kind {
 	PLX_KIND_STATE = 2,
 	PLX_KIND_UPDATE = 3,
 	PLX_KIND_CLOSE = 4,
-	PLX_KIND_DROP = 5,	/* packets of a connection that policy denies, those since the last record */
+	PLX_KIND_DROP = 5,	/* packets of a connection that policy denies, those since the last record; none: a packet
+				 * without connection, which counts in STAT_UNPARSED or STAT_LOST_TABLE */
 	PLX_KIND_VERDICT = 7,	/* policy decided on a connection, or decided anew and otherwise; no packets */
 };
 
@@ -113,7 +114,7 @@ struct plx_payload_event {
 enum plx_stat {
 	PLX_STAT_EVENTS = 0,		/* events that the programs tried to send */
 	PLX_STAT_LOST_RING = 1,		/* no room in the ring buffer */
-	PLX_STAT_LOST_TABLE = 2,	/* packets not tracked: flow table full */
+	PLX_STAT_LOST_TABLE = 2,	/* packets not tracked: flow table full, or against an entry (plx_course) */
 	PLX_STAT_PACKETS = 3,		/* packets seen by the tcx programs */
 	PLX_STAT_UNPARSED = 4,		/* packets that are not IP, or cut or malformed */
 	PLX_STAT_DROPS = 5,		/* kfree_skb calls that were taken as drops */

@@ -28,13 +28,15 @@ struct plx_seen {
 	__u8 pad[6];
 };
 
-/* Ports of datagrams whose later fragments have none. */
+/* Ports of datagrams whose later fragments have none. At each interface its own: whoever forges a first fragment must not
+ * give ports to those of others. */
 struct plx_frag_key {
 	struct plx_addr saddr;
 	struct plx_addr daddr;
 	__u32 id;
+	__u32 ifindex;
 	__u8 proto;
-	__u8 pad[3];
+	__u8 pad[7];
 };
 
 struct plx_ports {
@@ -95,9 +97,11 @@ __noinline int plx_parse_skb(struct __sk_buff *skb, struct plx_packet *p)
 	return plx_parse(p, skb, load_net, skb->protocol, skb->len);
 }
 
-static __noinline void remember_ports(struct plx_packet *p)
+static __noinline void remember_ports(struct plx_packet *p, __u32 ifindex)
 {
-	struct plx_frag_key key = { .saddr = p->saddr, .daddr = p->daddr, .id = p->frag_id, .proto = p->proto };
+	struct plx_frag_key key = {
+		.saddr = p->saddr, .daddr = p->daddr, .id = p->frag_id, .ifindex = ifindex, .proto = p->proto,
+	};
 	struct plx_ports *found, ports = { .sport = p->sport, .dport = p->dport };
 
 	if (p->frag_first) {
