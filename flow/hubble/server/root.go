@@ -66,6 +66,9 @@ func New(config Config) *Server {
 // stopGrace is how long streams get to send what is on its way.
 const stopGrace = time.Second
 
+// hubbleService is the name by which "hubble status" asks for health (ObserverServiceName of Cilium's pkg/hubble/api/v1).
+const hubbleService = "hubble.server.Observer"
+
 // Run serves on listener until ctx ends: Observer, the ledger, gRPC's health and reflection. It closes the listener.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	s.life.Store(&ctx)
@@ -74,7 +77,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	g.RegisterService(&ledgerDesc, s)
 	up := health.NewServer()
 	healthpb.RegisterHealthServer(g, up)
-	for _, service := range []string{"", observerpb.Observer_ServiceDesc.ServiceName, ledgerDesc.ServiceName} {
+	for _, service := range []string{"", observerpb.Observer_ServiceDesc.ServiceName, hubbleService, ledgerDesc.ServiceName} {
 		up.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	}
 	reflection.Register(g)

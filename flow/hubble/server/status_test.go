@@ -72,9 +72,11 @@ func TestStatusNodesNamespaces(t *testing.T) {
 	if m := hubble.Missing(&back[0]); m != 3 {
 		t.Errorf("missing %d, want 3", m)
 	}
-	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "observer.Observer"})
-	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		t.Errorf("health %v, %v", health, err)
+	for _, service := range []string{"", "observer.Observer", "hubble.server.Observer"} {
+		health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("health of %q: %v, %v", service, health, err)
+		}
 	}
 }
 
