@@ -69,10 +69,16 @@ type inputs struct {
 
 	mu       sync.Mutex
 	objects  map[meta.Key]*meta.Object
-	sets     [][]policy.Policy // by source
-	told     []bool            // by source of policies
+	policies []policies
 	metadata []metadata
 	revision uint64
+}
+
+// policies is what is known of a source of policies.
+type policies struct {
+	name string
+	told bool
+	set  []policy.Policy
 }
 
 // metadata is what is known of a source of metadata.
@@ -82,8 +88,12 @@ type metadata struct {
 	enough bool // it has, or else has told something
 }
 
-func newInputs(sources int, wake func()) *inputs {
-	return &inputs{wake: wake, objects: make(map[meta.Key]*meta.Object), sets: make([][]policy.Policy, sources), told: make([]bool, sources)}
+func newInputs(sources []PolicySource, wake func()) *inputs {
+	in := &inputs{wake: wake, objects: make(map[meta.Key]*meta.Object)}
+	for i, s := range sources {
+		in.policies = append(in.policies, policies{name: fmt.Sprintf("policy source %d (%T)", i, s)})
+	}
+	return in
 }
 
 func (in *inputs) add(s meta.Source) int {
@@ -120,15 +130,17 @@ func (in *inputs) missing(late bool) string {
 			return m.name
 		}
 	}
-	if i := slices.Index(in.told, false); i >= 0 {
-		return fmt.Sprintf("policy source %d", i)
+	for _, p := range in.policies {
+		if !p.told {
+			return p.name
+		}
 	}
 	return ""
 }
 
 func (in *inputs) setPolicies(source int, set []policy.Policy) {
 	in.mu.Lock()
-	in.sets[source], in.told[source] = set, true
+	in.policies[source].set, in.policies[source].told = set, true
 	in.revision++
 	in.mu.Unlock()
 	in.wake()
@@ -163,23 +175,23 @@ func same(a, b *meta.Object) bool {
 }
 
 // current returns all policies and objects. Where several sources have a policy of one name, that of the first counts.
-func (in *inputs) current() (policies []policy.Policy, objects []*meta.Object, revision uint64) {
+func (in *inputs) current() (list []policy.Policy, objects []*meta.Object, revision uint64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	known := make(map[policy.Ref]int)
-	for i, set := range in.sets {
-		for _, p := range set {
+	for i, source := range in.policies {
+		for _, p := range source.set {
 			if first, there := known[p.Ref]; there && first != i {
 				continue
 			}
 			known[p.Ref] = i
-			policies = append(policies, p)
+			list = append(list, p)
 		}
 	}
 	for _, o := range in.objects {
 		objects = append(objects, o)
 	}
-	return policies, objects, in.revision
+	return list, objects, in.revision
 }
 
 func (in *inputs) at() uint64 {

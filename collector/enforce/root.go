@@ -66,7 +66,7 @@ func New(cfg Config, path Datapath, sources ...PolicySource) *Enforcer {
 		cfg: cfg, path: path, sources: sources, changed: make(chan struct{}, 1), ready: make(chan struct{}),
 		stats: Stats{Mode: cfg.Mode},
 	}
-	e.inputs = newInputs(len(sources), e.wake)
+	e.inputs = newInputs(sources, e.wake)
 	e.owners = newOwners(&e.cfg, e.wake)
 	return e
 }
@@ -112,7 +112,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		g.Go(func() error {
 			err := s.WatchPolicies(gctx, func(set []policy.Policy) { e.inputs.setPolicies(i, set) })
 			if err != nil && gctx.Err() == nil {
-				return fmt.Errorf("policy source %d (%T): %w", i, s, err)
+				return fmt.Errorf("%s: %w", e.inputs.policies[i].name, err)
 			}
 			return nil
 		})
