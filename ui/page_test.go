@@ -27,11 +27,12 @@ func TestPolicyInPage(t *testing.T) {
 	out := browse(t, "e2e/policy.mjs", os.Getenv("PAGE_SHOTS"))
 	var facts struct {
 		Errors                       []string
-		Label, Tooltip, Audit        string
+		Label, Tooltip               string
 		Card, Chips, Flow            string
 		Behind, Policies             []string
 		Keyboard                     bool
 		AuditTooltip, AuditEdgeClass string
+		Table, AuditCard, Suggestion string
 	}
 	if err := json.Unmarshal(out, &facts); err != nil {
 		t.Fatalf("%v in %s", err, out)
@@ -44,6 +45,9 @@ func TestPolicyInPage(t *testing.T) {
 		"audit style": {facts.AuditEdgeClass, "audit"},
 		"drawer":      {facts.Card, sentence},
 		"figures":     {facts.Card, "denied"},
+		"audit card":  {facts.AuditCard, "would be denied: default deny because of NetworkPolicy data/redis"},
+		"table":       {facts.Table, "NetworkPolicy data/default-deny"},
+		"suggestion":  {facts.Suggestion, "data/postgres-from-checkout"},
 		"filter":      {facts.Chips, "policy data/postgres-from-checkout"},
 		"flow":        {facts.Flow, sentence},
 		"drops":       {strings.Join(facts.Policies, "\n"), "NetworkPolicy data/default-deny"},
@@ -258,6 +262,10 @@ func (s *shop) Flows(_ context.Context, q query.Flows, each func(*flow.Flow) boo
 }
 
 func (s *shop) Detail(_ context.Context, q query.Detail) (query.DetailResult, error) {
+	if q.Dst != nil && q.Dst.Name == "redis" {
+		audited := query.Decision{Verdict: flow.VerdictAudit, Policies: strings.Split(query.PolicyKey(s.byRedis), "\n"), Connections: 40, LastSeen: q.To}
+		return query.DetailResult{Decisions: []query.Decision{audited}}, nil
+	}
 	decided := query.Decision{Verdict: flow.VerdictDropped, Policies: strings.Split(query.PolicyKey(s.byTwo), "\n"), Connections: 40, Packets: 80, LastSeen: q.To}
 	return query.DetailResult{Drops: []query.Drop{{Reason: flow.DropPolicyDenied, Count: 80}}, Decisions: []query.Decision{decided}}, nil
 }

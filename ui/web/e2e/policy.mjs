@@ -53,6 +53,19 @@ try {
     facts.flow = await text(page.locator(".drawer .policy-card"));
     await shot("flows");
 
+    // What is only audited, the map as a table, and a policy's name in the query bar.
+    await page.goto(`${url}/?view=table&sel=${encodeURIComponent("edge:" + AUDITED)}`);
+    await page.locator(".map-table").waitFor();
+    facts.table = await text(page.locator(".map-table tr").filter({ hasText: DENIED.replace(">", " → ") }));
+    await page.locator(".policy-card.audit").waitFor();
+    facts.auditCard = await text(page.locator(".policy-card.audit"));
+    const search = page.getByRole("combobox", { name: "Filter" });
+    await search.fill("policy:postgres");
+    facts.suggestion = await page.locator("#query-suggestions [role=option]").first().innerText();
+    await search.press("Escape");
+    await page.locator(".map-table tr").last().scrollIntoViewIfNeeded();
+    await shot("table");
+
     await page.goto(`${url}/?page=drops`);
     const policies = page.locator(".summary section", { has: page.getByRole("heading", { name: "Policies" }) });
     await policies.waitFor();

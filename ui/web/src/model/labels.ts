@@ -98,20 +98,22 @@ export interface Spot {
   form: number;
 }
 
-const ON_WAY: readonly Vec[] = [{ x: 0, y: 0 }];
 /** Steps off the way, nearest first, as far as from the middle of a card to the middle between rows; x in halves of the label's width. */
 const OFF_WAY: readonly Vec[] = [16, -16, 26, -26, 36, -36, 48, -48, 63, -63].flatMap((y) => [0, -0.6, 0.6, -0.9, 0.9].map((x) => ({ x, y })));
 
+const OFF_FRACTIONS = [0.5, 0.38, 0.62, 0.26, 0.74];
+/** So many labels, the first by rank, may leave their ways: looking for room takes time. */
+const MAX_OFF = 24;
+
 /** All spots for a wish, best first: each form on the way, and if it has shorter ones beside it, before the next form. */
-function spots(wish: LabelWish, old: Spot | undefined): Spot[] {
-  const out: Spot[] = [];
-  const forms = [wish.text, ...(wish.shorter ?? [])];
-  forms.forEach((text, form) => {
-    const half = labelWidth(text) / 2;
-    if (old?.form === form) out.push(old);
-    for (const moves of wish.shorter ? [ON_WAY, OFF_WAY] : [ON_WAY]) for (const m of moves) for (const t of FRACTIONS) out.push({ t, dx: m.x * half, dy: m.y, form });
-  });
-  return out;
+function* spots(forms: readonly string[], old: Spot | undefined, off: boolean): Generator<Spot> {
+  for (let form = 0; form < forms.length; form++) {
+    if (old?.form === form) yield old;
+    for (const t of FRACTIONS) yield { t, dx: 0, dy: 0, form };
+    if (!off) continue;
+    const half = labelWidth(forms[form]!) / 2;
+    for (const m of OFF_WAY) for (const t of OFF_FRACTIONS) yield { t, dx: m.x * half, dy: m.y, form };
+  }
 }
 
 /** `before` holds where labels were: each stays there while it still fits. */
@@ -119,6 +121,7 @@ export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: 
   const labels: PlacedLabel[] = [];
   const fractions = new Map<string, Spot>();
   const taken: Rect[] = [];
+  let off = 0;
   for (const wish of [...wishes].sort((a, b) => b.rank - a.rank || (a.id < b.id ? -1 : 1))) {
     const way = o.ways.get(wish.id);
     if (!way) continue;
@@ -127,11 +130,15 @@ export function placeLabels(wishes: readonly LabelWish[], o: Obstacles, before: 
       const p = along(way, s.t);
       return around({ x: p.x + s.dx, y: p.y + s.dy }, labelWidth(forms[s.form]!), h);
     };
-    const fits = spots(wish, before.get(wish.id)).filter((s) => {
-      const r = box(s);
-      return !o.rects.some((x) => overlaps(r, x, 3)) && !taken.some((x) => overlaps(r, x, 2));
-    });
-    const s = fits.find((f) => !hidesOther(box(f, LABEL_H - 4), wish.id, o.ways)) ?? (wish.must ? fits[0] : undefined);
+    let s: Spot | undefined;
+    // The first that hides nothing; else, where there must be one, the first that fits.
+    for (const spot of spots(forms, before.get(wish.id), forms.length > 1 && off++ < MAX_OFF)) {
+      const r = box(spot);
+      if (o.rects.some((x) => overlaps(r, x, 3)) || taken.some((x) => overlaps(r, x, 2))) continue;
+      const clear = !hidesOther(box(spot, LABEL_H - 4), wish.id, o.ways);
+      if (clear || wish.must) s = clear ? spot : (s ?? spot);
+      if (clear) break;
+    }
     if (s === undefined) continue;
     const r = box(s);
     taken.push(r);

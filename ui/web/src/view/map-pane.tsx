@@ -109,24 +109,33 @@ const EdgeRow = ({ e }: { e: Edge }): JSX.Element => (
       </button>
     </td>
     <td>{e.protocols}</td>
+    <td>
+      {worst(e) && (
+        <>
+          {worst(e)!.verdict === "audit" ? "would deny: " : "denies: "}
+          <PolicyNames d={worst(e)!} scope={{ edge: [e.id] }} />
+        </>
+      )}
+    </td>
     <td class="num">{rate(edgeRate(e))}</td>
     <td class="num">{millis(e.p95)}</td>
     <td class={`num ${errorPct(e) >= NOTABLE_ERRORS ? "error" : ""}`}>{percent(errorPct(e))}</td>
-    <td class={`num ${isLossy(e) ? "drop" : e.verdict === "audit" ? "audit" : ""}`}>
-      {rate(e.drops)} {e.dropReason} {worst(e) && <PolicyNames d={worst(e)!} scope={{ edge: [e.id] }} />}
+    <td class={`num ${isLossy(e) ? "drop" : ""}`}>
+      {rate(e.drops)} {e.dropReason}
     </td>
-    <td class="num" colSpan={2}>
+    <td class="num">
       {bytes(e.bytes)}/s
     </td>
   </tr>
 );
 
-function Head({ names }: { names: readonly (readonly [string, number?])[] }): JSX.Element {
+/** The first `text` columns hold words, the others figures. */
+function Head({ names, text }: { names: readonly (readonly [string, number?])[]; text: number }): JSX.Element {
   return (
     <thead>
       <tr>
         {names.map(([n, cols], i) => (
-          <th key={n} scope="col" colSpan={cols ?? 1} class={i > 2 - (names[0]![1] ?? 1) + 1 ? "num" : ""}>
+          <th key={n} scope="col" colSpan={cols ?? 1} class={i >= text ? "num" : ""}>
             {n}
           </th>
         ))}
@@ -151,7 +160,7 @@ function MapTable({ s }: { s: Snapshot }): JSX.Element {
     <div class="map-table" tabIndex={0} role="region" aria-label="The map as tables">
       <table class="grid">
         <caption>Workloads</caption>
-        <Head names={[["group"], ["workload"], ["kind"], ["rate"], ["p95"], ["errors"], ["drops"], ["in"], ["out"]]} />
+        <Head names={[["group"], ["workload"], ["kind"], ["rate"], ["p95"], ["errors"], ["drops"], ["in"], ["out"]]} text={3} />
         <tbody>
           {nodes.map((n) => (
             <NodeRow key={n.id} n={n} />
@@ -161,7 +170,7 @@ function MapTable({ s }: { s: Snapshot }): JSX.Element {
       <More n={s.nodes?.length ?? 0} />
       <table class="grid">
         <caption>Connections</caption>
-        <Head names={[["from → to", 2], ["protocols"], ["rate"], ["p95"], ["errors"], ["drops"], ["bytes", 2]]} />
+        <Head names={[["from → to", 2], ["protocols"], ["policy"], ["rate"], ["p95"], ["errors"], ["drops"], ["bytes"]]} text={3} />
         <tbody>
           {edges.map((e) => (
             <EdgeRow key={e.id} e={e} />

@@ -32,7 +32,7 @@ export function PolicyNames({ d, scope }: { d: { verdict: string; names: readonl
 }
 
 function Counts({ d, scope }: { d: Decision; scope: Filter }): JSX.Element {
-  const verb = d.verdict === "dropped" ? "denied" : d.verdict === "audit" ? "would be denied" : "allowed";
+  const verb = d.verdict === "dropped" ? "denied" : d.verdict === "audit" ? "would have been denied" : "allowed";
   return (
     <button type="button" class="text-link hint" onClick={() => behind(d, scope)} title="The flows behind these figures">
       {d.packets > 0 && `${plural(d.packets, "packet")} denied · `}

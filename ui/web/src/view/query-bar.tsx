@@ -99,7 +99,7 @@ export function QueryBar(): JSX.Element {
       {f.text && <Chip field="text" values={[f.text]} />}
       <input
         ref={input} type="text" spellcheck={false} autocomplete="off" value={text.value}
-        placeholder={isEmpty(f) ? "Filter by namespace, workload, verdict, protocol or any text" : "Add a filter"}
+        placeholder={isEmpty(f) ? "Filter by namespace, workload, verdict, policy, protocol or any text" : "Add a filter"}
         role="combobox" aria-label="Filter" aria-expanded={list.length > 0} aria-controls="query-suggestions" aria-autocomplete="list"
         aria-activedescendant={at >= 0 ? `query-option-${at}` : undefined}
         onInput={(e) => ((text.value = e.currentTarget.value), (active.value = -1))}
