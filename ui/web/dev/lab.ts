@@ -14,7 +14,7 @@ interface Call {
   l7: "http" | "dns" | "";
   ops: string[];
   errors: number;
-  drop?: { reason: string; symbol: string; hint: string };
+  drop?: { reason: string; symbol: string; hint: string; policies?: string[] };
 }
 
 export interface World {
@@ -59,7 +59,7 @@ export function shop(): World {
     call("shop/cart", "data/redis", 61, 0.4, { l7: "", port: 6379, ops: ["TCP"] }),
     call("shop/payments", "data/postgres", 23, 3, { l7: "", port: 5432, ops: ["TCP"] }),
     call("shop/payments", "world/api.stripe.example", 9, 64, { l7: "", port: 443, ops: ["TCP"] }),
-    call("shop/recommend", "data/postgres", 2, 0, { l7: "", port: 5432, drop: { reason: "NETFILTER_DROP", symbol: "nf_hook_slow", hint: "A netfilter rule on the node dropped the packet: look at nft list ruleset." } }),
+    call("shop/recommend", "data/postgres", 2, 0, { l7: "", port: 5432, drop: { reason: "POLICY_DENIED", symbol: "", hint: "", policies: ["NetworkPolicy data/default-deny", "NetworkPolicy data/postgres-from-checkout"] } }),
     call("shop/shipping", "data/redis", 1.4, 0, { l7: "", port: 6380, drop: { reason: "NO_SOCKET", symbol: "tcp_v4_rcv", hint: "Nothing listens on this port at the destination." } }),
     call("platform/report", "data/postgres", 0.3, 120, { l7: "", port: 5432 }),
     call("shop/payments", "platform/vault", 1.1, 5, { ops: ["GET /v1/secret/{id}"] }),
@@ -109,7 +109,7 @@ function flowOf(c: Call, s: number, i: number, rnd: () => number): Flow {
   const failed = !c.drop && rnd() < c.errors * slowdown(s, c);
   const op = c.ops[Math.floor(rnd() * rnd() * c.ops.length)]!;
   const latency = c.ms * slowdown(s, c) * (0.4 + rnd() * 0.8);
-  const what = c.drop ? `${c.drop.reason} in ${c.drop.symbol}`
+  const what = c.drop ? `${c.drop.reason} ${c.drop.policies ? "by " + c.drop.policies[0] : "in " + c.drop.symbol}`
     : c.l7 === "dns" ? `${op} -> ${failed ? "NXDOMAIN" : "10.4.2.11"}`
     : c.l7 === "http" ? `${op} -> ${failed ? 503 : 200}`
     : rnd() < 0.5 ? `TCP established in ${(latency / 4).toFixed(2)} ms` : "TCP closed after 1.2 s";
@@ -119,10 +119,17 @@ function flowOf(c: Call, s: number, i: number, rnd: () => number): Flow {
     srcAddr: `10.4.1.${(c.src.length * 7) % 250}:${40000 + Math.floor(rnd() * 9999)}`, dstAddr: `10.4.2.${(c.dst.length * 7) % 250}:${c.port}`,
     kind: c.drop ? "drop" : c.l7 ? "l7" : "new", what, verdict: c.drop ? "dropped" : "forwarded", failed,
     ...(c.drop ? { reason: c.drop.reason, symbol: c.drop.symbol } : {}),
+    ...(c.drop?.policies ? { policy: { verdict: "dropped", match: "none", rule: -1, policies: c.drop.policies, text: "ingress default deny because of " + c.drop.policies.join(" and ") } } : {}),
     protocol: c.l7 ? c.l7.toUpperCase() : "TCP", latencyUs: c.drop || !c.l7 ? -1 : Math.round(latency * 1000),
     bytes: c.drop ? 74 : Math.round(200 + rnd() * 6000), packets: c.drop ? 1 : 4 + Math.floor(rnd() * 8),
     node: c.src.startsWith("world/") ? "node-b" : "node-a", point: c.src.startsWith("world/") ? "from-network" : "from-endpoint", path: path(c, us, !!c.drop),
   };
+}
+
+/** What policy denied of a call at a rate. */
+function denials(c: Call, r: number, from: number, to: number): Pick<Edge, "denied" | "policies"> {
+  const n = Math.round((r * (to - from)) / 1000);
+  return c.drop?.policies ? { denied: r, policies: [{ verdict: "dropped", names: c.drop.policies, connections: n, packets: n, lastSeen: to }] } : {};
 }
 
 function matchFlow(f: Flow, q: Filter): boolean {
@@ -131,6 +138,7 @@ function matchFlow(f: Flow, q: Filter): boolean {
     && any(q.workload, (w) => f.src === w || f.dst === w)
     && any(q.edge, (e) => `${f.src}>${f.dst}` === e)
     && any(q.reason, (r) => f.reason === r)
+    && any(q.policy, (p) => !!f.policy?.policies?.some((n) => n.endsWith(p)))
     && any(q.verdict, (v) => (v === "error" ? !!f.failed : f.verdict === v))
     && any(q.protocol, (p) => f.protocol.toLowerCase() === p || (p === "tcp" && f.protocol === "HTTP") || (p === "udp" && f.protocol === "DNS"))
     && (!q.text || JSON.stringify(f).toLowerCase().includes(q.text.toLowerCase()));
@@ -174,7 +182,7 @@ export class Lab {
       const r = c.rate * swell(s);
       const err = c.drop ? 0 : r * c.errors * slowdown(s, c);
       const e = edges.get(id) ?? { id, src: c.src, dst: c.dst, flows: 0, requests: 0, errors: 0, drops: 0, bytes: 0, p50: -1, p95: -1, rtt: -1, verdict: "forwarded", protocols: "", lastSeen: to };
-      if (c.drop) Object.assign(e, { drops: r, dropReason: c.drop.reason, verdict: "dropped", protocols: `TCP ${c.port}` });
+      if (c.drop) Object.assign(e, { drops: r, dropReason: c.drop.reason, verdict: "dropped", protocols: `TCP ${c.port}`, ...denials(c, r, from, to) });
       else {
         Object.assign(e, { flows: r / 4, requests: c.l7 ? r : 0, errors: err, bytes: r * 3100, rtt: 0.4, protocols: c.l7 ? c.l7.toUpperCase() : `TCP ${c.port}` });
         if (c.l7) Object.assign(e, { p50: c.ms * 0.45, p95: c.ms * slowdown(s, c) });
@@ -246,6 +254,7 @@ export class Lab {
     return {
       id, step, series,
       top: served.filter((c) => c.l7).flatMap((c) => c.ops.map((o, i) => ({ protocol: c.l7.toUpperCase(), name: o, rate: c.rate / 2 ** (i + 1), p95: c.ms * (1 + i * 0.2), errorPct: c.errors * 100 / (i + 1), status: c.errors > 0.01 ? (c.l7 === "dns" ? "NXDOMAIN" : "503") : c.l7 === "dns" ? "NOERROR" : "200" }))),
+      policies: mine.flatMap((c) => denials(c, c.rate, from, to).policies ?? []),
       drops: mine.filter((c) => c.drop).map((c) => ({ ...c.drop!, count: Math.round((c.rate * (to - from)) / 1000) })),
       slow: recent.filter((f) => f.latencyUs >= 0).sort((a, b) => b.latencyUs - a.latencyUs).slice(0, 8),
       recent: recent.slice(0, 8),
