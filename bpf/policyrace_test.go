@@ -67,10 +67,11 @@ func TestPolicyRace(t *testing.T) {
 		case 7:
 			p.own()
 		}
-		p.take()
+		p.consistent()
 	}
 	stop.Store(true)
 	wg.Wait()
+	p.consistent()
 	p.change()
 	for _, r := range all {
 		if got := p.act(r.prog, r.packet); got != "drop" {
@@ -80,6 +81,18 @@ func TestPolicyRace(t *testing.T) {
 	for k, e := range p.table() {
 		if e.State&StateDeciding != 0 || e.Verdict != VerdictDenied || e.Rule != denyIn && e.Rule != denyOut {
 			t.Errorf("flow %+v of %+v", e, k)
+		}
+	}
+}
+
+// consistent takes the records, and checks that no kind says what it cannot.
+func (p *policed) consistent() {
+	p.t.Helper()
+	for _, v := range p.take() {
+		e := v.(*FlowEvent)
+		if decides := e.Kind == KindDrop || e.Kind == KindVerdict; !decides && (e.Verdict != VerdictNone || e.Rule != 0) ||
+			e.Kind == KindDrop && e.Verdict != VerdictDenied || e.Kind == KindVerdict && e.Packets != [2]uint64{} {
+			p.t.Errorf("%s: verdict %d by %d", summary(v), e.Verdict, e.Rule)
 		}
 	}
 }

@@ -86,7 +86,7 @@ type Stat uint32
 const (
 	StatEvents    Stat = iota // records that the programs tried to send
 	StatLostRing              // of these: no room in the ring buffer
-	StatLostTable             // packets not tracked: flow table full
+	StatLostTable             // packets not tracked: flow table full, or against the direction of their entry
 	StatPackets               // packets seen on observed interfaces; segments of a GSO packet count each
 	StatUnparsed              // of these: not IP, cut or malformed
 	StatDrops                 // kfree_skb calls that were taken as drops

@@ -13,7 +13,7 @@
 /* Sends an event; all but VERDICT take the counters with them. Where the ring is full they stay for the next one. */
 static __noinline int report(struct plx_flow *f, struct plx_seen *s, __u32 kind)
 {
-	bool counts = kind != PLX_KIND_VERDICT, decides = kind == PLX_KIND_DROP || !counts;
+	bool counts = kind != PLX_KIND_VERDICT, drops = kind == PLX_KIND_DROP;
 	const struct plx_packet *p = &s->pkt;
 	struct plx_flow_event *e;
 	__u32 *role, flags = 0;
@@ -50,8 +50,9 @@ static __noinline int report(struct plx_flow *f, struct plx_seen *s, __u32 kind)
 	e->icmp_code = p->icmp_code;
 	e->pid_responder = (f->state & PLX_STATE_PID_RESPONDER) != 0;
 	__builtin_memcpy(e->comm, f->comm, sizeof(e->comm));
-	e->rule = decides ? f->rule : 0;
-	e->verdict = decides ? f->verdict : PLX_VERDICT_NONE;
+	e->rule = drops || !counts ? f->rule : 0;
+	/* What was dropped was denied, whatever another CPU has written since. */
+	e->verdict = drops ? PLX_VERDICT_DENIED : counts ? PLX_VERDICT_NONE : f->verdict;
 	e->pad[0] = e->pad[1] = e->pad[2] = 0;
 	if (counts)
 		f->last_report = s->now;
