@@ -20,7 +20,8 @@ const (
 //   - Source on an observed node: primary where that node first sees the packet. A pod's packets come from its endpoint; those
 //     of a process or the host itself are first seen where they leave: to the network, an endpoint or the host.
 //   - Else, destination on an observed node: primary where that node sees it last. To the pod's endpoint; for a process or the host, as it
-//     comes from the network or over the loopback.
+//     comes from the network or over the loopback. What a process or the host gets from an endpoint that is not known (yet) may be
+//     seen there alone: a candidate.
 //   - Else primary as it comes from the network. Traffic of an endpoint that is not known (yet) may never do
 //     so: then the first observation of those that can be joined stands in.
 func RoleOf(f *Flow, owned func(node string) bool) Role {
@@ -31,6 +32,9 @@ func RoleOf(f *Flow, owned func(node string) bool) Role {
 		return role(f.Node.Name == f.Src.NodeName && sourceSide(f))
 	}
 	if home(f.Dst) && owned(f.Dst.NodeName) {
+		if f.Node.Name == f.Dst.NodeName && fromNobody(f) {
+			return RoleCandidate
+		}
 		return role(f.Node.Name == f.Dst.NodeName && destinationSide(f))
 	}
 	switch f.Point {
@@ -69,4 +73,9 @@ func destinationSide(f *Flow) bool {
 		return f.Point == PointToEndpoint
 	}
 	return f.Point == PointFromNetwork || f.Point == PointToHost
+}
+
+// fromNobody reports whether f came out of an endpoint of this node that is not known, and goes no further.
+func fromNobody(f *Flow) bool {
+	return f.Dst.Kind != EndpointPod && f.Point == PointFromEndpoint && !home(f.Src)
 }

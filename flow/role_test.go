@@ -39,6 +39,11 @@ func TestRoleOf(t *testing.T) {
 		{world, podA, nodeB, PointFromNetwork, RoleSecondary},
 		{world, procA, nodeA, PointFromNetwork, RolePrimary},
 		{world, procA, nodeA, PointToHost, RolePrimary},
+		{world, procA, nodeA, PointFromEndpoint, RoleCandidate}, // a container of which nothing is known
+		{nil, hostA, nodeA, PointFromEndpoint, RoleCandidate},
+		{world, procA, nodeB, PointFromEndpoint, RoleSecondary},
+		{world, podA, nodeA, PointFromEndpoint, RoleSecondary},
+		{podC, procA, nodeA, PointFromEndpoint, RoleSecondary},
 		{podC, podA, nodeA, PointToEndpoint, RolePrimary},
 		{podC, podA, nodeA, PointFromNetwork, RoleSecondary},
 
