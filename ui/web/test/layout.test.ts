@@ -80,6 +80,12 @@ describe.each(snapshots)("layout of %s", (_, s) => {
   });
 });
 
+test("a map that is far too dense is laid out whole, though not untangled to the end", () => {
+  const nodes = Array.from({ length: 90 }, (_, i) => ({ id: `g${i % 8}/n${i}`, group: `g${i % 8}` }));
+  const edges = nodes.flatMap((a, i) => Array.from({ length: 20 }, (_, k) => ({ a, b: nodes[(i * 7 + k * 11 + 1) % 90]! }))).filter((e) => e.a !== e.b).map(({ a, b }) => ({ id: `${a.id}>${b.id}`, src: a.id, dst: b.id }));
+  expect(assertSound(arrange(nodes, edges)).cards.size).toBe(90);
+});
+
 describe("labels of policies", () => {
   const way: Route = { d: "", samples: [{ x: 168, y: 42 }, { x: 260, y: 42 }], tip: { x: 260, y: 42 }, dir: { x: 1, y: 0 }, box: { x: 168, y: 42, w: 92, h: 0 } };
   const cards = (gap: number): Rect[] => [-1, 0, 1].flatMap((row) => [0, 260].map((x) => ({ x, y: row * (84 + gap), w: 168, h: 84 })));

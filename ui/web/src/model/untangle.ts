@@ -12,6 +12,8 @@ const BACKWARDS = 1.1;
 const BOW = 1.4;
 const PER_COLUMN = 0.35;
 const PASSES = 3;
+/** Pairs of edges that are looked at, at most: some 0.4 s of a slow machine, in which the page stands still. Groups share them. */
+const BUDGET = 24e6;
 
 export class Untangler {
   private readonly ids: string[];
@@ -23,6 +25,7 @@ export class Untangler {
   private readonly at: number[][];
   private readonly mark: Uint8Array;
   private readonly firstColumn: number[] = [];
+  private work = 0;
 
   constructor(
     private readonly place: { groups: ReadonlyMap<string, GroupPlace>; cells: Map<string, Cell> },
@@ -76,6 +79,7 @@ export class Untangler {
     const dx = x[b]! - ax;
     const dy = y[b]! - ay;
     let n = 0;
+    this.work += from.length;
     for (let f = 0; f < from.length; f++) {
       if (mark[f]) continue;
       const c = from[f]!;
@@ -117,12 +121,14 @@ export class Untangler {
     });
     for (let pass = 0; pass < PASSES; pass++) {
       let better = false;
-      for (const [g, members] of byGroup) better = this.improve(g, members) || better;
-      if (!better) return;
+      const share = (BUDGET - this.work) / byGroup.size;
+      for (const [g, members] of byGroup) better = this.improve(g, members, this.work + share) || better;
+      if (!better || this.work >= BUDGET) return;
     }
   }
 
-  private improve(group: string, members: readonly number[]): boolean {
+  /** Stops when `until` pairs have been looked at. */
+  private improve(group: string, members: readonly number[], until: number): boolean {
     const cols = this.place.groups.get(group)!.cols;
     const cellOf = (i: number): Cell => this.place.cells.get(this.ids[i]!)!;
     const rows = Math.max(...members.map((i) => cellOf(i).row)) + 1;
@@ -133,6 +139,7 @@ export class Untangler {
         const mine = cellOf(i);
         const was = mine.row * cols + mine.col;
         if (slot === was) continue;
+        if (this.work >= until) return better;
         const j = holder.get(slot);
         const target: Cell = { group, col: slot % cols, row: Math.floor(slot / cols) };
         const touched = j === undefined ? this.at[i]! : this.at[i]!.concat(this.at[j]!.filter((e) => !this.at[i]!.includes(e)));
