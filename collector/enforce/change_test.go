@@ -81,6 +81,7 @@ func (r *rig) awaitDrop(at tuple) (f flow.Flow) {
 }
 
 func TestChangeCutsAndMends(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), nil)
 	deny := read(t, doc("c", "all", denyIngress), doc("c", "too", denyIngress))
 	r.bind(nil)
@@ -111,6 +112,7 @@ func TestChangeCutsAndMends(t *testing.T) {
 }
 
 func TestAuditDropsNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), func(c *enforce.Config) { c.Mode = enforce.Audit })
 	r.bind(read(t, doc("c", "all", denyIngress), doc("b", "out", "{podSelector: {}, policyTypes: [Egress]}")))
 	for _, a := range r.try(r.from(1, 2, flow.ProtoTCP, 8080), r.from(1, 2, flow.ProtoUDP, 53), r.from(3, 5, flow.ProtoTCP, 80)) {
@@ -129,6 +131,7 @@ func TestAuditDropsNothing(t *testing.T) {
 }
 
 func TestNothingIsDeniedBehindTheEnd(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*rig){
 		"of the enforcer":  func(r *rig) { r.release() },
 		"of the datapath":  func(r *rig) { r.unload() },
@@ -154,6 +157,7 @@ func TestNothingIsDeniedBehindTheEnd(t *testing.T) {
 // TestUpdatesAreAtomic changes policies all the time, identities and tables with them, while clients use what all of them
 // allow, each by other rules.
 func TestUpdatesAreAtomic(t *testing.T) {
+	t.Parallel()
 	const updates = 250
 	seed := policytest.Seed(t)
 	r := newRig(t, newCluster(t), nil)
@@ -248,6 +252,7 @@ func (r *rig) finishQuietly(a *attempt) {
 
 // TestFullTableKeepsTheLastGoodState fills the kernel's tables with what nobody looks up.
 func TestFullTableKeepsTheLastGoodState(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	old := read(t, doc("c", "old", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: b}}}]}]}"))
 	next := read(t, doc("c", "next", "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.2.0.0/16}}], ports: [{port: 8080}, {port: 8081}]}]}"))

@@ -52,6 +52,7 @@ func (r *rig) gone(i int) {
 }
 
 func TestPodsAreFoundByTheirProcesses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), nil)
 	r.bind(read(t, doc("c", "all", denyIngress)))
 	for i := 1; i <= localPods; i++ {
@@ -67,6 +68,7 @@ func TestPodsAreFoundByTheirProcesses(t *testing.T) {
 }
 
 func TestInterfacesComeAndGo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), nil)
 	deny := read(t, doc("c", "all", denyIngress))
 	r.bind(deny)
@@ -95,6 +97,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 }
 
 func TestForeignInterfacesAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), func(c *enforce.Config) { c.Own = []string{"plxt5", "x*"} })
 	r.bind(read(t, doc("c", "all", denyIngress)))
 	r.becomes(ownership{Endpoints: 6, Owned: 1, Foreign: 5})
@@ -106,6 +109,7 @@ func TestForeignInterfacesAreLeftAlone(t *testing.T) {
 
 // Two network namespaces have a pod's address on a veth to the node.
 func TestContestedAddressBindsNobody(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, newCluster(t), nil)
 	thief := newSpace(t)
 	r.process(thief)

@@ -18,6 +18,7 @@ const (
 // TestKernelAgreesWithOracle is the proof: random policies, compiled and written by the Enforcer, decide real connections
 // between real pods as the oracle says they should, and the records say because of what.
 func TestKernelAgreesWithOracle(t *testing.T) {
+	t.Parallel()
 	seed := policytest.Seed(t)
 	c := newCluster(t)
 	for n, skip := range []bool{false, true} {
