@@ -157,7 +157,7 @@ func (c *connection) readTrees(r resource) (cache.ListWithContextFunc, cache.Wat
 
 // patience is how long a resource must be refused to be worth a line: a server that starts refuses everything until it has
 // read its roles.
-const patience = 5 * time.Second
+const patience = 3 * time.Second
 
 // refusal is a resource that the server answers with an error.
 type refusal struct {

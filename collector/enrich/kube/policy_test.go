@@ -84,6 +84,7 @@ func (w *told) eventually(t *testing.T, want ...string) {
 }
 
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	for i := range 3 {
 		c.Create(policiesPath, network(fmt.Sprintf("p%d", 3-i), "cart", map[string]any{"port": 80 + i}))
@@ -127,6 +128,7 @@ func TestPolicies(t *testing.T) {
 
 // A policy that is not understood in full neither opens nor closes anything: its last good version stays.
 func TestRefusedPolicies(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	good := map[string]any{"port": 80}
 	quic := map[string]any{"port": 443, "protocol": "QUIC"}
@@ -167,6 +169,7 @@ func TestRefusedPolicies(t *testing.T) {
 }
 
 func TestPoliciesWithoutTheRight(t *testing.T) {
+	t.Parallel()
 	c := &cluster{T: t, Server: kubetest.Start(t)}
 	w := c.watchPolicies()
 	await(t, func() string { return missingIn(c.logged(), "resource=networkpolicies") })

@@ -157,6 +157,7 @@ func pod(name, workload, kind, node string, labels ...string) *flow.Endpoint {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	deployment := c.owned(apps+"deployments", "Deployment", "cart")
 	replicaSet := c.owned(apps+"replicasets", "ReplicaSet", "cart-6b7f", deployment)
@@ -234,6 +235,7 @@ func named(list []*meta.Object, name string) (found []*meta.Object) {
 }
 
 func TestOwnNodeAndAddressReuse(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.run("here", "n1", "10.1.0.1", nil)
 	c.run("there", "n2", "10.1.0.2", nil)
@@ -267,6 +269,7 @@ func TestOwnNodeAndAddressReuse(t *testing.T) {
 }
 
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.run("a", "n1", "10.1.0.1", nil)
 	c.run("b", "n1", "10.1.0.2", nil)
@@ -299,6 +302,7 @@ func missingIn(text, part string) string {
 
 // TestWithoutRights reads what it may and tells what it may not.
 func TestWithoutRights(t *testing.T) {
+	t.Parallel()
 	c := &cluster{T: t, Server: kubetest.Start(t)}
 	d := c.watch(Config{Node: "n1", Cluster: "test"})
 	for _, r := range resources {

@@ -37,6 +37,7 @@ func behind(ip, pod string) discoveryv1.Endpoint {
 }
 
 func TestEndpointSlices(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.run("cart-1", "n1", "10.1.0.1", nil)
 	c.run("cart-2", "n1", "10.1.0.2", nil)
