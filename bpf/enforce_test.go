@@ -233,6 +233,15 @@ func TestPolicyDropInterval(t *testing.T) {
 	p.expect()
 }
 
+// A denied GSO packet counts as what it would have become on the wire.
+func TestPolicyGSO(t *testing.T) {
+	p := newPoliced(t, silent)
+	p.run(p.Egress, drop, &context{GSOSegs: 3, GSOSize: 1000}, segment(t, true, ack, 1, strings.Repeat("x", 2500)))
+	p.expect(
+		"VERDICT 10.0.0.2:40000 > 10.0.0.1:80 p6 out packets 0+0 bytes 0+0 flags 10 denied by 901",
+		"DROPPED 10.0.0.2:40000 > 10.0.0.1:80 p6 out packets 3+0 bytes 2620+0 flags 10 denied by 901")
+}
+
 // Neither payload nor TCP states of what nobody received.
 func TestPolicyDeniedIsNotInspected(t *testing.T) {
 	p := newPoliced(t, silent)

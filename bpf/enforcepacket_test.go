@@ -209,7 +209,7 @@ func TestPolicyRandomPackets(t *testing.T) {
 			excepted = k.Exempt != 0 || e.Rule == 1
 		}
 		switch {
-		case int32(action) == 2:
+		case int32(action) == drop:
 			dropped++
 		case looksLikeIP(b) && !excepted:
 			t.Fatalf("%x passed", b)

@@ -209,7 +209,7 @@ func TestGSO(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, nil)
-			r.run(r.Ingress, &c.ctx, big)
+			r.run(r.Ingress, next, &c.ctx, big)
 			if got := describe(r.records()); len(got) != 1 || !strings.Contains(got[0], c.want) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}

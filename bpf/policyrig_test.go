@@ -187,9 +187,9 @@ func (p *policed) act(prog *ebpf.Program, packet []byte) string {
 		p.t.Fatalf("run on %x: %v", packet, err)
 	}
 	switch int32(action) {
-	case -1:
+	case next:
 		return "pass"
-	case 2:
+	case drop:
 		return "drop"
 	}
 	p.t.Fatalf("action %d on %x", int32(action), packet)

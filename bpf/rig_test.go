@@ -88,18 +88,24 @@ func (r *rig) role(ifindex int, role Role) {
 }
 
 // in and out send packets through the ingress and egress programs.
-func (r *rig) in(packets ...[]byte) *rig  { return r.run(r.Ingress, nil, packets...) }
-func (r *rig) out(packets ...[]byte) *rig { return r.run(r.Egress, nil, packets...) }
+func (r *rig) in(packets ...[]byte) *rig  { return r.run(r.Ingress, next, nil, packets...) }
+func (r *rig) out(packets ...[]byte) *rig { return r.run(r.Egress, next, nil, packets...) }
 
-func (r *rig) run(p *ebpf.Program, context any, packets ...[]byte) *rig {
+// What the tcx programs return: TCX_NEXT and TCX_DROP of headers/enforce.h.
+const (
+	next = -1
+	drop = 2
+)
+
+func (r *rig) run(p *ebpf.Program, want int32, context any, packets ...[]byte) *rig {
 	r.t.Helper()
 	for _, packet := range packets {
 		action, err := p.Run(&ebpf.RunOptions{Data: packet, Context: context})
 		if err != nil {
 			r.t.Fatalf("run on %x: %v", packet, err)
 		}
-		if int32(action) != -1 {
-			r.t.Fatalf("action %d on %x: the program must only look", int32(action), packet)
+		if int32(action) != want {
+			r.t.Fatalf("action %d on %x, want %d", int32(action), packet, want)
 		}
 	}
 	return r
