@@ -35,7 +35,7 @@ func Layer(flags *pflag.FlagSet, known []string, file string, lookup func(string
 		if err != nil || f.Changed || !slices.Contains(known, f.Name) {
 			return
 		}
-		if v, found := lookup(Variable(f.Name)); found {
+		if v, found := lookup(Variable(f.Name)); found && !injected(Variable(f.Name), v, lookup) {
 			if serr := flags.Set(f.Name, v); serr != nil {
 				err = fmt.Errorf("environment variable %s: %w", Variable(f.Name), serr)
 			}
@@ -49,6 +49,22 @@ func Layer(flags *pflag.FlagSet, known []string, file string, lookup func(string
 		}
 	})
 	return err
+}
+
+// injected reports whether Kubernetes set a variable for a service that is called parallax or parallax-something. It sets
+// NAME_SERVICE_HOST, NAME_SERVICE_PORT, NAME_PORT=tcp://ADDRESS:PORT and more for every service that is older than the pod
+// (kubernetes/pkg/kubelet/envvars/envvars.go, FromServices). A NAME_PORT of another form is a person's.
+func injected(variable, value string, lookup func(string) (string, bool)) bool {
+	for _, part := range [...]string{"_SERVICE_", "_PORT"} {
+		name, rest, found := strings.Cut(variable, part)
+		if !found {
+			continue
+		}
+		if _, service := lookup(name + "_SERVICE_HOST"); service && (part+rest != "_PORT" || strings.Contains(value, "://")) {
+			return true
+		}
+	}
+	return false
 }
 
 type value struct {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,6 +66,48 @@ func TestLayers(t *testing.T) {
 			got, err := layer(t, tt.file, tt.env, tt.args...)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestVariablesOfKubernetes: a service called parallax does not configure the program, a person still does.
+func TestVariablesOfKubernetes(t *testing.T) {
+	injected := map[string]string{ // what a kubelet sets for the services parallax and parallax-relay
+		"PARALLAX_SERVICE_HOST": "10.96.0.9", "PARALLAX_SERVICE_PORT": "4245", "PARALLAX_SERVICE_PORT_OBSERVER": "4245",
+		"PARALLAX_PORT": "tcp://10.96.0.9:4245", "PARALLAX_PORT_4245_TCP": "tcp://10.96.0.9:4245", "PARALLAX_PORT_4245_TCP_PROTO": "tcp",
+		"PARALLAX_PORT_4245_TCP_PORT": "4245", "PARALLAX_PORT_4245_TCP_ADDR": "10.96.0.9",
+		"PARALLAX_RELAY_SERVICE_HOST": "10.96.0.8", "PARALLAX_RELAY_PORT": "tcp://10.96.0.8:4246",
+	}
+	with := func(name, value string) map[string]string {
+		env := maps.Clone(injected)
+		env[name] = value
+		return env
+	}
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		want []string // port, relay-port, service-port
+	}{
+		{"a pod", injected, []string{"", "", ""}},
+		{"a pod, and a person", with("PARALLAX_PORT", "443"), []string{"443", "", ""}},
+		{"no pod", map[string]string{"PARALLAX_PORT": "443", "PARALLAX_SERVICE_PORT": "80"}, []string{"443", "", "80"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+			names := []string{"port", "relay-port", "service-port"}
+			for _, n := range names {
+				flags.String(n, "", "")
+			}
+			if err := Layer(flags, names, "", func(k string) (string, bool) { v, ok := tt.env[k]; return v, ok }); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, n := range names {
+				got = append(got, flags.Lookup(n).Value.String())
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Error(diff)
