@@ -11,7 +11,7 @@ import (
 	"github.com/parallax-flow/parallax/policy/policytest"
 )
 
-// attempt is a real connection: TCP, or a datagram that comes back.
+// attempt is a real connection: TCP, or a datagram or ping that comes back.
 type attempt struct {
 	policytest.Probe
 	tuple
@@ -26,14 +26,8 @@ func (r *rig) begin(p policytest.Probe) *attempt {
 	r.t.Helper()
 	a := &attempt{Probe: p, fd: -1}
 	r.spaces[p.Src.Addr].do(func() (err error) {
-		kind, family := unix.SOCK_STREAM, unix.AF_INET
-		if p.Proto == flow.ProtoUDP {
-			kind = unix.SOCK_DGRAM
-		}
-		if p.Src.Addr.Is6() {
-			family = unix.AF_INET6
-		}
-		if a.fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		family, kind, proto, hello := method(p)
+		if a.fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto); err != nil {
 			return err
 		}
 		if err := unix.Bind(a.fd, sockaddr(netip.AddrPortFrom(p.Src.Addr, 0))); err != nil {
@@ -49,14 +43,36 @@ func (r *rig) begin(p policytest.Probe) *attempt {
 		} else if err == unix.ECONNREFUSED {
 			a.passed = true
 		}
-		if p.Proto == flow.ProtoUDP {
-			if _, err := unix.Write(a.fd, []byte("echo")); err != nil && err != unix.ECONNREFUSED {
+		if proto != 0 { // a ping socket: the kernel sets the identifier, which stands for both ports
+			a.tuple.dst = netip.AddrPortFrom(p.Dst.Addr, a.tuple.src.Port())
+			a.tuple.proto = flow.Proto(proto)
+		}
+		if hello != nil {
+			if _, err := unix.Write(a.fd, hello); err != nil && err != unix.ECONNREFUSED {
 				return fmt.Errorf("send %s: %w", p, err)
 			}
 		}
 		return nil
 	})
 	return a
+}
+
+// method returns the socket for p, and what to send first if that is not the kernel's to do.
+func method(p policytest.Probe) (family, kind, proto int, hello []byte) {
+	family, kind = unix.AF_INET, unix.SOCK_STREAM
+	if p.Src.Addr.Is6() {
+		family = unix.AF_INET6
+	}
+	switch p.Proto {
+	case flow.ProtoUDP:
+		kind, hello = unix.SOCK_DGRAM, []byte("echo")
+	case flow.ProtoICMP:
+		kind, proto, hello = unix.SOCK_DGRAM, unix.IPPROTO_ICMP, []byte{8, 7: 1} // echo request, number 1
+		if family == unix.AF_INET6 {
+			proto, hello[0] = unix.IPPROTO_ICMPV6, 128
+		}
+	}
+	return family, kind, proto, hello
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -79,7 +95,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 // look sees whether an answer came: a connection, a refusal, an echo.
 func (a *attempt) look() {
 	fds := []unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLOUT}}
-	if a.Proto == flow.ProtoUDP {
+	if a.Proto != flow.ProtoTCP {
 		fds[0].Events = unix.POLLIN
 	}
 	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {

@@ -75,6 +75,7 @@ func newSpace(t testing.TB) *space {
 	s.set("ipv6/conf/all/accept_dad", "0")
 	s.set("ipv6/conf/default/accept_dad", "0")
 	s.set("ipv6/conf/default/addr_gen_mode", "1") // no address that nobody asked for
+	s.set("ipv4/ping_group_range", "0 0")
 	s.ip("link set lo up")
 	return s
 }

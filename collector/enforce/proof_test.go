@@ -96,6 +96,8 @@ func (r *rig) sample(dice policytest.Dice, w *policytest.World, n int) []policyt
 		p.Port = policytest.One(dice, policytest.PortPool...)
 		if dice.Chance(40) {
 			p.Proto, p.Port = flow.ProtoUDP, policytest.One(dice, udpPorts...)
+		} else if dice.Chance(20) {
+			p.Proto, p.Port = flow.ProtoICMP, 0
 		}
 		if isLocal(p.Src) || isLocal(p.Dst) {
 			list = append(list, p)
