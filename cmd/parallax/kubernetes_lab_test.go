@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -342,5 +343,16 @@ func (k *kubernetesLab) addPod(ctx context.Context, t *testing.T, name string, h
 		"phase": "Running", "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}},
 	}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDemoKubernetesWithoutServer says in one line how to get the API server.
+func TestDemoKubernetesWithoutServer(t *testing.T) {
+	t.Setenv("PARALLAX_CACHE", t.TempDir())
+	var stdout, stderr bytes.Buffer
+	code := run([]string{"up", "--demo", "--demo-kubernetes"}, &stdout, &stderr)
+	line := stderr.String()
+	if code != exitFailed || strings.Count(line, "\n") != 1 || !strings.Contains(line, "scripts/install-kube-apiserver.sh") && !strings.Contains(line, "etcd-server") {
+		t.Errorf("exit %d\n%s", code, line)
 	}
 }

@@ -59,6 +59,8 @@ func TestMistakes(t *testing.T) {
 		{"relay without a port", []string{"collector", "--relay", "here"}, 2, "is not host:port", false},
 		{"namespace that is not there", []string{"collector", "--netns", "/run/netns/plxt-none", "--collector-listen", "", "--collector-metrics", ""}, 1, "/run/netns/plxt-none", true},
 		{"kubeconfig that is not there", []string{"collector", "--kubernetes", file + ".none"}, 1, "choose another with --kubernetes PATH", false},
+		{"kubeconfig of the relay that is not there", append(relay, "--kubernetes", file+".none"), 1, "choose another with --kubernetes PATH", false},
+		{"API server without a demo", []string{"up", "--demo-kubernetes"}, 2, "--demo-kubernetes is of use only with --demo", false},
 		{"OTLP endpoint without a port", append(relay, "--otlp-endpoint", "jaeger"), 1, "give HOST:PORT for gRPC", false},
 		{"trace sample out of range", append(relay, "--otlp-endpoint", "jaeger:4317", "--trace-sample", "2"), 1, "choose a part from 0", false},
 		{"unknown policy mode", []string{"collector", "--policy-mode", "block"}, 1, `--policy-mode: policy mode "block": choose observe, audit or enforce`, false},

@@ -71,7 +71,7 @@ func (o *upOptions) validate() error {
 	if o.demoKube && !o.demo {
 		return usageError{errors.New("--demo-kubernetes is of use only with --demo")}
 	}
-	return cmp.Or(lab.Config{Rate: o.demoRate}.Validate(), o.node.validate(), o.relay.validate())
+	return cmp.Or(lab.Config{Rate: o.demoRate, Kubernetes: o.demoKube}.Validate(), o.node.validate(), o.relay.validate())
 }
 
 func runUp(ctx context.Context, o *upOptions) error {

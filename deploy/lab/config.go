@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"github.com/parallax-flow/parallax/internal/kubetest/apiserver"
 )
 
 // DefaultDir is where a lab keeps its lock, its state and its temporary files.
@@ -40,7 +42,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate says what is wrong with c.
+// Validate says what is wrong with c, or missing for it.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	if c.Nodes < 1 || c.Nodes > maxNodes {
@@ -48,6 +50,11 @@ func (c Config) Validate() error {
 	}
 	if !(c.Rate >= 0.1 && c.Rate <= 200) {
 		return fmt.Errorf("lab: rate must be 0.1 to 200 requests per second, not %v", c.Rate)
+	}
+	if c.Kubernetes {
+		if _, err := apiserver.Find(); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
 	}
 	return nil
 }
