@@ -3,6 +3,7 @@ package names
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -62,6 +63,25 @@ func TestFill(t *testing.T) {
 				t.Errorf("filled: %s", diff)
 			}
 		})
+	}
+}
+
+// TestFillByTime: an address that another pod took over is named by who had it at the time of the flow.
+func TestFillByTime(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := meta.NewDirectory(meta.Config{Now: func() time.Time { return now }})
+	first := &meta.Object{Kind: meta.Pod, Namespace: "shop", Name: "cart", Node: "a", Addrs: []netip.Addr{addr}}
+	d.Update(meta.Update{Object: first})
+	d.Update(meta.Update{Object: first, Deleted: true})
+	now = time.Unix(1010, 0)
+	d.Update(meta.Update{Object: &meta.Object{Kind: meta.Pod, Namespace: "data", Name: "redis", Node: "c", Addrs: []netip.Addr{addr}}})
+	var flows []flow.Flow
+	for _, at := range []int64{999, 1011} {
+		flows = append(flows, flow.Flow{Time: time.Unix(at, 0).UnixNano(), DstAddr: flow.AddrFrom(addr)})
+	}
+	New(d, "").Fill(&flow.Node{Name: "b"}, flows)
+	if diff := cmp.Diff([]string{"cart", "redis"}, []string{flows[0].Dst.Pod, flows[1].Dst.Pod}); diff != "" {
+		t.Error(diff)
 	}
 }
 
