@@ -31,6 +31,7 @@ directions: --from-pod and --to-pod speak of packets.`,
 		Example: `  parallax observe -f                                        what happens now
   parallax observe --since 1h --verdict dropped              what was dropped within the last hour
   parallax observe -f --to-workload cart --http-status 5+    failing requests to one workload
+  parallax observe --policy data/default-deny --last 20      what one policy decided
   parallax observe --last 100 -n shop --not --protocol dns -o json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
