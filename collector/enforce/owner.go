@@ -23,10 +23,11 @@ import (
 // other end. An interface stays the pod's until one of the two goes. Pods without a veth (ipvlan, macvlan, a NIC of
 // their own) have none, and are looked for again and again, at most each Config.Retry.
 type owners struct {
-	cfg    *Config
-	wake   func()
-	pods   chan struct{} // pods came or went; holds one
-	search search        // of the goroutine of run
+	cfg     *Config
+	wake    func()
+	pods    chan struct{} // pods came or went; holds one
+	search  search        // of the goroutine of run
+	refused bool          // and was said to be so; likewise
 
 	mu        sync.Mutex
 	wanted    map[policy.EndpointKey]wanted
@@ -241,6 +242,11 @@ func (o *owners) look(handle *netlink.Handle) (missing bool, err error) {
 		return false, err
 	}
 	found := o.search.find(space{host, inode}, pods, taken)
+	if found.refused != nil && !o.refused {
+		o.refused = true
+		o.cfg.Logger.Error("policy cannot bind pods: their network namespaces may not be entered; give CAP_SYS_ADMIN and CAP_SYS_PTRACE, and the host's processes",
+			"error", found.refused)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, key := range slices.SortedFunc(maps.Keys(pods), comparePods) {

@@ -2,7 +2,9 @@ package enforce_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"testing"
 
@@ -129,4 +131,27 @@ func TestContestedAddressBindsNobody(t *testing.T) {
 	}
 	thief.ip("link set eth0 down", "addr flush dev eth0")
 	r.becomes(ownership{Endpoints: 6, Owned: 6})
+}
+
+// TestMissingRightsAreSaid runs itself without capabilities: no process of others can be looked at.
+func TestMissingRightsAreSaid(t *testing.T) {
+	requireRoot(t)
+	if os.Getenv("PARALLAX_WITHOUT_RIGHTS") == "" {
+		cmd := exec.Command("setpriv", "--bounding-set=-all", "--inh-caps=-all", os.Args[0], "-test.run=^TestMissingRightsAreSaid$")
+		cmd.Env = append(os.Environ(), "PARALLAX_WITHOUT_RIGHTS=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	log := &lines{}
+	e := begin(t, newTables(), func(c *enforce.Config) { c.Proc, c.Logger = "/proc", slog.New(slog.NewTextHandler(log, nil)) }, enforce.Static(nil))
+	for _, o := range simplePods() {
+		e.Update(meta.Update{Object: o})
+	}
+	settled(t, e)
+	e.Update(meta.Update{Object: simplePods()[0], Deleted: true})
+	if s := settled(t, e); s.Searched != 2 || log.count("network namespaces may not be entered") != 1 {
+		t.Errorf("%d pods are searched, and the log has: %s", s.Searched, log.text.String())
+	}
 }

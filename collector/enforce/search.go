@@ -1,7 +1,9 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -38,6 +40,15 @@ type sighting struct {
 type sightings struct {
 	known map[policy.EndpointKey]map[flow.Addr]sighting
 	all   map[flow.Addr][]sighting // one for each namespace
+
+	refused error // nil, or why a namespace may not be looked into
+}
+
+// note keeps err if it will not pass by itself.
+func (s *sightings) note(err error) {
+	if errors.Is(err, fs.ErrPermission) {
+		s.refused = err
+	}
 }
 
 // of returns where address a of the pod was seen.
@@ -61,18 +72,22 @@ func (s *search) find(host space, pods map[policy.EndpointKey]wanted, taken map[
 			unknown = true
 			continue
 		}
-		found.known[key], _ = lookInto(w.netns, host)
+		seen, err := lookInto(w.netns, host)
+		found.known[key] = seen
+		found.note(err)
 	}
 	if !unknown {
 		return found
 	}
-	spaces := s.spaces()
+	spaces, err := s.spaces()
+	found.note(err)
 	for _, inode := range slices.Sorted(maps.Keys(spaces)) {
 		if inode == host.inode || taken[inode] {
 			continue
 		}
 		seen, err := lookInto(spaces[inode], host)
 		if err != nil {
+			found.note(err)
 			continue
 		}
 		for a, at := range seen {
@@ -82,16 +97,19 @@ func (s *search) find(host space, pods map[policy.EndpointKey]wanted, taken map[
 	return found
 }
 
-// spaces returns the network namespaces of all processes, by inode, with a path to each.
-func (s *search) spaces() map[uint32]string {
-	list, _ := os.ReadDir(s.proc) // as much as can be read
-	found := make(map[uint32]string)
+// spaces returns the network namespaces of all processes, by inode, with a path to each, and an error that kept it from some.
+func (s *search) spaces() (found map[uint32]string, refused error) {
+	list, refused := os.ReadDir(s.proc)
+	found = make(map[uint32]string)
 	for _, e := range list {
 		if _, err := strconv.ParseUint(e.Name(), 10, 32); err != nil {
 			continue
 		}
 		path := filepath.Join(s.proc, e.Name(), "ns", "net")
 		text, err := os.Readlink(path) // "net:[4026531840]"
+		if errors.Is(err, fs.ErrPermission) {
+			refused = err
+		}
 		if err != nil {
 			continue
 		}
@@ -103,7 +121,7 @@ func (s *search) spaces() map[uint32]string {
 			found[uint32(inode)] = path
 		}
 	}
-	return found
+	return found, refused
 }
 
 // lookInto returns the addresses in the namespace at path that lie on a link with its other end in the namespace host.
