@@ -51,6 +51,7 @@ func BenchmarkCompile(b *testing.B) {
 	for b.Loop() {
 		c = policy.Compile(in)
 	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/compile")
 	b.ReportMetric(float64(len(c.Entries)), "entries")
 	b.ReportMetric(float64(len(c.Peers)), "peers")
 }

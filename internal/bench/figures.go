@@ -14,6 +14,23 @@ var suites = []suite{
 			method: "as above",
 		},
 	}},
+	{pkg: "bpf", pattern: "^BenchmarkPolicyEstablished$", time: "3000000x", figures: []figure{
+		{
+			name: "added to a packet of a TCP flow that policy allowed, IPv4", benchmark: "PolicyEstablished/tcp4", metric: "ns-added/packet",
+			unit: "ns", goal: 200, better: "lower", issue: 3,
+			method: "as above, at an interface that Parallax owns",
+		},
+		{
+			name: "added to a packet of a UDP flow that policy denied", benchmark: "PolicyEstablished/denied_udp4", metric: "ns-added/packet",
+			unit: "ns", goal: 200, better: "lower", issue: 3,
+			method: "as above",
+		},
+	}},
+	{pkg: "collector/enforce", pattern: "^BenchmarkCompile$", time: "10x", figures: []figure{{
+		name: "policies to the datapath's tables, large cluster", benchmark: "Compile", metric: "ms/compile",
+		unit: "ms", goal: 1000, better: "lower", issue: 3,
+		method: "200 policies over 5,000 pods of 50 nodes, compiled for one node",
+	}}},
 	{pkg: "collector/probe", pattern: "^BenchmarkThroughput$", time: "30x", cpu: "2", figures: []figure{{
 		name: "TCP throughput over veth, observed / not observed", benchmark: "Throughput", metric: "ratio",
 		unit: "ratio", goal: 0.95, better: "higher", issue: 2,
