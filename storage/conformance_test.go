@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 		address := serveNative(t, t.TempDir())
 		s := openStore(t, "clickhouse://u:p@"+address+"/flows")
 		write(t, s, flows)
-		compare(t, reference, s, start, some("all", "namespace", "injection", "text", "label", "denied", "policy"))
+		compare(t, reference, s, start, some("all", "namespace", "injection", "text", "label", "policy"))
 		compare(t, reference, openStore(t, "clickhouse://u:p@"+address+"/flows?compress=false"), start, some("edge"))
 	})
 }
@@ -105,18 +105,15 @@ func filters() map[string]filter.Set {
 		"edge":        one(filter.Filter{SrcWorkload: []string{"shop/frontend"}, DstWorkload: []string{"shop/cart"}}),
 		"map edge":    one(filter.Filter{Edge: []string{"shop/cart>data/redis", "shop/frontend>shop/cart"}}),
 		"dropped":     one(filter.Filter{Verdict: []flow.Verdict{flow.VerdictDropped}}),
-		"denied":      one(filter.Filter{DropReason: []string{flow.DropPolicyDenied}}),
-		"audited":     one(filter.Filter{Verdict: []flow.Verdict{flow.VerdictAudit}}),
 		"policy":      one(filter.Filter{Policy: []string{"data/postgres-from-checkout", "NetworkPolicy payment/default-deny"}}),
 		"policy name": one(filter.Filter{Policy: []string{"default-deny", "none"}, SrcWorkload: []string{"shop/catalog"}}),
 		"not policy":  {Deny: []filter.Filter{{Policy: []string{"NetworkPolicy default-deny", "shop/default-deny"}}}},
 		"policy, src": one(filter.Filter{DropReason: []string{flow.DropPolicyDenied}, SrcPort: []string{"5432", "6379"}, Reply: []bool{true}}),
-		"policy text": one(filter.Filter{Text: []string{"POSTGRES-from"}}),
-		"reason":      one(filter.Filter{DropReason: []string{"skb_drop_reason_no_socket"}}),
+		"reason":      one(filter.Filter{DropReason: []string{"skb_drop_reason_no_socket", flow.DropPolicyDenied}}),
 		"protocol":    one(filter.Filter{Protocol: []string{"http", "udp"}}),
 		"failed":      one(filter.Filter{Error: &yes}),
 		"not failed":  one(filter.Filter{Error: &no}),
-		"text":        one(filter.Filter{Text: []string{"CaRt", "nft_do"}}),
+		"text":        one(filter.Filter{Text: []string{"CaRt", "nft_do", "POSTGRES-from"}}),
 		"not":         {Deny: []filter.Filter{{SrcNamespace: []string{"world"}}, {Protocol: []string{"dns"}}}},
 		"pod":         one(filter.Filter{SrcPod: []string{"shop/frontend-"}, DstPod: []string{"cart"}}),
 		"ip":          one(filter.Filter{DstIP: []string{"10.244.0.0/24"}, SrcIP: []string{"10.0.0.0/8"}}),
