@@ -9,7 +9,8 @@
 //   - Pods in their host's network are that host: no policy selects them, and only an ipBlock can name them as a peer.
 //   - Traffic from the pod's own node is always allowed, traffic to it is not: the fields say so of ingress alone.
 //   - Traffic that is not TCP, UDP or SCTP is allowed by rules without ports alone.
-//   - Addresses are those behind the translation of services.
+//   - Addresses are those behind the translation of services. A node that translates behind the interface of the sender
+//     (kube-proxy) shows egress the service's address, which only an ipBlock can allow.
 package policy
 
 import (

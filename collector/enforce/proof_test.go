@@ -5,15 +5,13 @@ import (
 	"testing"
 
 	"github.com/parallax-flow/parallax/collector/enforce"
+	"github.com/parallax-flow/parallax/collector/probe"
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/policy"
 	"github.com/parallax-flow/parallax/policy/policytest"
 )
 
-const (
-	rounds       = 150 // for each of both options
-	probesARound = 16
-)
+const probesARound = 16
 
 // TestKernelAgreesWithOracle is the proof: random policies, compiled and written by the Enforcer, decide real connections
 // between real pods as the oracle says they should, and the records say because of what.
@@ -21,13 +19,25 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 	t.Parallel()
 	seed := policytest.Seed(t)
 	c := newCluster(t)
-	for n, skip := range []bool{false, true} {
-		t.Run(fmt.Sprintf("BlocksSkipPods=%t", skip), func(t *testing.T) {
-			r := newRig(t, c, func(cfg *enforce.Config) { cfg.Options.BlocksSkipPods = skip })
+	begun := 0
+	for _, k := range []struct {
+		name   string
+		by     probe.Mechanism
+		skip   bool
+		rounds int
+	}{
+		{"tcx", probe.MechanismTCX, false, 150},
+		{"tcx, blocks skip pods", probe.MechanismTCX, true, 110},
+		{"clsact", probe.MechanismClsact, false, 40},
+	} {
+		first := begun
+		begun += k.rounds
+		t.Run(k.name, func(t *testing.T) {
+			r := newRigBy(t, c, k.by, func(cfg *enforce.Config) { cfg.Options.BlocksSkipPods = k.skip })
 			var passed, dropped, byRule int
-			for i := range rounds {
-				dice := policytest.NewDice(seed, n*rounds+i)
-				w := r.world(dice, skip, i%3 == 0)
+			for i := first; i < first+k.rounds; i++ {
+				dice := policytest.NewDice(seed, i)
+				w := r.world(dice, k.skip, i%3 == 0)
 				policies, err := w.Convert()
 				must(t, err)
 				r.bind(policies)
@@ -46,7 +56,7 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 			}
 			s := r.probe.Stats()
 			t.Logf("%d connections passed, %d were dropped, %d decisions named a rule; %+v", passed, dropped, byRule, r.enforcer.Stats())
-			if s.LostRing+s.LostTable > 0 || passed < rounds || dropped < rounds || byRule < rounds {
+			if s.LostRing+s.LostTable > 0 || passed < k.rounds || dropped < k.rounds || byRule < k.rounds/2 {
 				t.Errorf("lost records, or the random cases are one-sided: %+v", s)
 			}
 		})

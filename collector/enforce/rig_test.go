@@ -49,12 +49,18 @@ func tupleOf(f *flow.Flow) tuple {
 // newRig polices c as change makes the configuration.
 func newRig(t testing.TB, c *cluster, change func(*enforce.Config)) *rig {
 	t.Helper()
+	return newRigBy(t, c, probe.MechanismAuto, change)
+}
+
+// newRigBy attaches by the given mechanism.
+func newRigBy(t testing.TB, c *cluster, by probe.Mechanism, change func(*enforce.Config)) *rig {
+	t.Helper()
 	r := &rig{cluster: c, t: t, policies: &set{}, log: &lines{}, over: make(chan error, 1), decisions: make(map[tuple][]flow.Flow)}
 	cfg := enforce.Config{Node: "n1", NetNS: c.node.path, Mode: enforce.Enforce, Settle: 1e6, Logger: slog.New(slog.NewTextHandler(r.log, nil))}
 	if change != nil {
 		change(&cfg)
 	}
-	r.probe = probe.New(probe.Config{NetNS: c.node.path, Poll: 2e6, WakeBytes: 64, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
+	r.probe = probe.New(probe.Config{NetNS: c.node.path, Mechanism: by, Poll: 2e6, WakeBytes: 64, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
 	r.enforcer = enforce.New(cfg, r.probe, r.policies)
 	d, err := decode.New(decode.Config{Node: &flow.Node{Name: "n1"}, Policy: r.enforcer.Decision})
 	must(t, err)
