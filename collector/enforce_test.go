@@ -17,6 +17,7 @@ import (
 	"github.com/parallax-flow/parallax/collector/enrich"
 	"github.com/parallax-flow/parallax/collector/netns"
 	"github.com/parallax-flow/parallax/collector/probe"
+	"github.com/parallax-flow/parallax/collector/publish"
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 	"github.com/parallax-flow/parallax/policy"
@@ -77,6 +78,9 @@ func (list objects) Watch(ctx context.Context, emit func(meta.Update)) error {
 
 // TestCollectorEnforces denies a connection between two pods: the flow says by which policy, between whom, and behind the
 // end of Run the connection is made.
+// nowhere is a relay that is not there: a Parallax that runs on this machine plays no part.
+const nowhere = "127.0.0.1:1"
+
 func TestCollectorEnforces(t *testing.T) {
 	node, pods := twoPods(t)
 	client, server := netip.MustParseAddr("10.98.0.2"), netip.MustParseAddr("10.98.0.3")
@@ -87,6 +91,7 @@ func TestCollectorEnforces(t *testing.T) {
 		Probe:   probe.Config{NetNS: node, DropScope: []uint32{}},
 		Enforce: enforce.Config{Mode: enforce.Enforce},
 		Enrich:  enrich.Config{NetNS: node},
+		Publish: publish.Config{Target: nowhere},
 	}, Deps{
 		Sources: []meta.Source{objects{
 			{Kind: meta.Node, Name: "n1", Addrs: []netip.Addr{netip.MustParseAddr("10.98.0.1")}},
@@ -169,7 +174,9 @@ func TestCollectorRefusesBadEnforcement(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	c, err := New(Config{Node: &flow.Node{Name: "n1", Boot: 1}, Enforce: enforce.Config{Mode: enforce.Enforce}}, Deps{
+	c, err := New(Config{
+		Node: &flow.Node{Name: "n1", Boot: 1}, Enforce: enforce.Config{Mode: enforce.Enforce}, Publish: publish.Config{Target: nowhere},
+	}, Deps{
 		Policies: []enforce.PolicySource{brokenSource{}}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
