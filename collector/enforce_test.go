@@ -76,11 +76,11 @@ func (list objects) Watch(ctx context.Context, emit func(meta.Update)) error {
 	return nil
 }
 
-// TestCollectorEnforces denies a connection between two pods: the flow says by which policy, between whom, and behind the
-// end of Run the connection is made.
 // nowhere is a relay that is not there: a Parallax that runs on this machine plays no part.
 const nowhere = "127.0.0.1:1"
 
+// TestCollectorEnforces denies a connection between two pods: the flow says by which policy, between whom, and behind the
+// end of Run the connection is made.
 func TestCollectorEnforces(t *testing.T) {
 	node, pods := twoPods(t)
 	client, server := netip.MustParseAddr("10.98.0.2"), netip.MustParseAddr("10.98.0.3")
