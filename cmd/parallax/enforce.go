@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/parallax-flow/parallax/collector/enforce"
@@ -93,4 +94,27 @@ func (e *enforcement) sources(api kube.Config, cluster bool, log *slog.Logger) (
 		list = append(list, kube.Policies(api))
 	}
 	return list, nil
+}
+
+// registerRefused counts the policies that cannot be understood, of those sources that can tell.
+func registerRefused(reg prometheus.Registerer, sources []enforce.PolicySource) {
+	sum := func(of func(kube.PolicyStats) float64) func() float64 {
+		return func() (total float64) {
+			for _, s := range sources {
+				if s, ok := s.(*kube.PolicySource); ok {
+					total += of(s.Stats())
+				}
+			}
+			return total
+		}
+	}
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "parallax_policy_refused",
+			Help: "Policies of the API server that are not understood as they are now: what they said before stays in force, else they are left out.",
+		}, sum(func(s kube.PolicyStats) float64 { return float64(s.Refused) })),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "parallax_policy_refusals_total", Help: "Versions of policies of the API server that were not understood.",
+		}, sum(func(s kube.PolicyStats) float64 { return float64(s.Refusals) })),
+	)
 }

@@ -94,6 +94,7 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 	}
 	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)
 	p := &collectorProcess{name: node.Name, mode: mode, reg: newRegistry(), failed: make(chan error, 1)}
+	registerRefused(p.reg, policies)
 	p.Collector, err = collector.New(collector.Config{
 		Node: node, RingSize: o.ring, Confined: o.confined,
 		Probe:   probe.Config{NetNS: o.netns, Interval: o.interval, Logger: log.With("node", node.Name)},

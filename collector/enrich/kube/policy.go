@@ -54,6 +54,7 @@ type PolicyStats struct {
 func Policies(cfg Config) *PolicySource {
 	cfg.setDefaults()
 	cfg.AllPods = true
+	cfg.Logger = cfg.Logger.With("for", "policies")
 	return &PolicySource{cfg: cfg, refused: map[policy.Ref]string{}}
 }
 
