@@ -15,8 +15,9 @@ import (
 // lost is what a collector cannot do without a capability: features of parallax check, and facts of TestCapabilities. A
 // capability that is not here has no place in the chart.
 var lost = map[string][]string{
-	"NET_ADMIN":       {"privileges", "starts"},                                                                         // attach to interfaces (kernel/bpf/tcx.c)
-	"SYS_ADMIN":       {"privileges", "ring buffer", "tcx", "flow programs", "packet drops", "socket owners", "starts"}, // bpf(2), setns(2)
+	"BPF":             {"privileges", "ring buffer", "tcx", "flow programs", "packet drops", "socket owners", "starts"}, // bpf(2) (kernel/bpf/syscall.c)
+	"NET_ADMIN":       {"privileges", "tcx", "flow programs", "packet drops", "socket owners", "starts"},                // classifiers
+	"PERFMON":         {"privileges", "flow programs", "packet drops", "socket owners", "starts"},                       // tracing, and what the verifier allows
 	"SYSLOG":          {"kernel symbols"},                                                                               // addresses in /proc/kallsyms (kernel/ksyms_common.c)
 	"SYS_PTRACE":      {"owner of a socket of before", "owner of another user's socket"},                                // /proc/PID/fd/* of a process with more rights (fs/proc/base.c)
 	"DAC_READ_SEARCH": {"owner of another user's socket"},                                                               // /proc/PID/fd, mode 0500

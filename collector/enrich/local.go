@@ -153,12 +153,12 @@ func (l *localAddrs) where() string {
 
 // openNetlink opens sockets of families in the network namespace at path, or in this one. Close both results.
 func openNetlink(path string, families ...int) (netns.NsHandle, *netlink.Handle, error) {
-	if path == "" {
-		path = "/proc/thread-self/ns/net"
-	}
-	ns, err := netns.GetFromPath(path)
-	if err != nil {
-		return netns.None(), nil, fmt.Errorf("open network namespace %s: %w", path, err)
+	ns := netns.None() // this one: to enter it again would take CAP_SYS_ADMIN
+	if path != "" {
+		var err error
+		if ns, err = netns.GetFromPath(path); err != nil {
+			return netns.None(), nil, fmt.Errorf("open network namespace %s: %w", path, err)
+		}
 	}
 	handle, err := netlink.NewHandleAt(ns, families...)
 	if err != nil {
