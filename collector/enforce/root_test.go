@@ -235,6 +235,44 @@ func TestRefusedWritesAreTakenBack(t *testing.T) {
 	}
 }
 
+// TestWayThatEndsHalfway refuses the second of the three writes of a change that renumbers identities: the old policies stay,
+// under the identities of both.
+func TestWayThatEndsHalfway(t *testing.T) {
+	d := newTables()
+	old := read(t, doc("c", "p", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: x}}}]}]}"))
+	next := read(t, doc("c", "p", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {pod-template-hash: x}}}]}]}"))
+	objects := simplePods()
+	for _, o := range objects {
+		o.Labels["pod-template-hash"] = o.Name
+	}
+	policies := &set{now: old}
+	e := begin(t, d, nil, policies)
+	for _, o := range objects {
+		e.Update(meta.Update{Object: o})
+	}
+	settled(t, e)
+	in := policy.Input{Policies: old, Inventory: policy.FromMeta(objects), Node: "n1"}
+	to := in
+	to.Policies = next
+	way := policy.Path(in, to)
+	if len(way) != 3 {
+		t.Fatalf("a way of %d steps", len(way))
+	}
+	d.mu.Lock()
+	d.spare, d.refuse = 1, 1
+	d.mu.Unlock()
+	policies.change(next)
+	if s := settled(t, e); s.Failures != 1 {
+		t.Errorf("%+v", s)
+	}
+	d.holds(t, policy.Compile(way[0]))
+	policies.change(next)
+	if s := settled(t, e); s.Failure != "" {
+		t.Errorf("%+v", s)
+	}
+	d.holds(t, policy.Compile(to))
+}
+
 func TestUpdatesThatPolicyCannotSeeAreNoNews(t *testing.T) {
 	e := begin(t, newTables(), nil, enforce.Static(nil))
 	pods := simplePods()

@@ -20,6 +20,7 @@ type tables struct {
 	room    int  // keys of entries, 0: any number
 	old     bool // a full table does not take another value of a key, as tries before Linux 6.13
 	refuse  int  // so many of the next writes fail at once
+	spare   int  // but so many before them do not
 	entries map[policy.Entry]uint32
 	cidrs   map[policy.Prefix]uint32
 	peers   map[flow.Addr]uint32
@@ -42,7 +43,10 @@ func (d *tables) WritePolicy(w *enforce.Write) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.writes++
-	if d.refuse > 0 {
+	switch {
+	case d.spare > 0:
+		d.spare--
+	case d.refuse > 0:
 		d.refuse--
 		return errors.New("refused")
 	}
