@@ -57,7 +57,7 @@ generate-check: ## Fail if what is generated and committed is stale
 	@scripts/generate-check.sh
 
 manifests: ## Render the Helm chart anew: deploy/manifests and the goldens
-	scripts/install-helm.sh
+	scripts/install-tool.sh helm
 	$(GO) test ./deploy -run 'TestRendered|TestCopies' -count=1 -update
 
 bench: build ## Run all benchmarks; writes docs/benchmarks.md and docs/benchmarks.json

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,8 @@ import (
 	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/parallax-flow/parallax/internal/tool"
 )
 
 var update = flag.Bool("update", false, "write what is generated anew: manifests, goldens, the chart's copies")
@@ -89,26 +90,10 @@ func parallax(t *testing.T) string {
 
 const chartDir = "chart/parallax"
 
-// helm runs the Helm that scripts/install-helm.sh built.
+// helm runs the Helm of tools/helm.
 func helm(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
-	mod, err := os.ReadFile("../tools/helm/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := regexp.MustCompile(`helm\.sh/helm/v4 v([0-9.]+)`).FindSubmatch(mod)
-	if version == nil {
-		t.Fatal("tools/helm/go.mod names no version of helm.sh/helm/v4")
-	}
-	cache := os.Getenv("PARALLAX_CACHE")
-	if cache == "" {
-		cache = filepath.Join(os.Getenv("HOME"), ".cache/parallax")
-	}
-	bin := filepath.Join(cache, "helm-"+string(version[1]), "helm")
-	if _, err := os.Stat(bin); err != nil {
-		unavailable(t, err.Error()+": run scripts/install-helm.sh")
-	}
-	cmd := exec.Command(bin, args...)
+	cmd := exec.Command(tool.Path(t, "helm"), args...)
 	home := t.TempDir() // neither reads nor leaves anything of the person who runs the test
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	var out, stderr bytes.Buffer

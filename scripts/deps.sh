@@ -45,9 +45,7 @@ done
 
 scripts/install-chdb.sh
 if [[ $1 == test ]]; then
-  scripts/install-kube-apiserver.sh
-  scripts/install-helm.sh
-fi
-if [[ $1 == test ]]; then
-  scripts/install-jaeger.sh
+  for tool in tools/*/; do
+    scripts/install-tool.sh "$(basename "$tool")"
+  done
 fi

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/parallax-flow/parallax/deploy/lab"
+	"github.com/parallax-flow/parallax/internal/tool"
 	"github.com/parallax-flow/parallax/storage/embedded"
 )
 
@@ -71,6 +72,7 @@ func TestEndToEnd(t *testing.T) {
 	p.waitStored(ctx, f.token)
 
 	t.Run("CLI", func(t *testing.T) { p.testCLI(t, f) })
+	t.Run("hubble", func(t *testing.T) { p.testHubble(t) })
 	t.Run("Observer", func(t *testing.T) { p.testObserver(ctx, t, f) })
 	t.Run("page", func(t *testing.T) { p.testPage(ctx, t, f) })
 	t.Run("metrics", func(t *testing.T) { p.testMetrics(t) })
@@ -386,6 +388,47 @@ func checkExchange(t *testing.T, f *flowpb.Flow, client, server, method string, 
 	}
 	if h.GetMethod() != method || h.GetCode() != status || f.GetVerdict() != flowpb.Verdict_FORWARDED {
 		t.Errorf("%s %d %v, want %s %d", h.GetMethod(), h.GetCode(), f.GetVerdict(), method, status)
+	}
+}
+
+// testHubble asks with the stock hubble CLI.
+func (p *product) testHubble(t *testing.T) {
+	bin := tool.Path(t, "hubble")
+	hubble := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command(bin, append(args, "--server", p.observer)...)
+		cmd.Env = append(os.Environ(), "HUBBLE_CONFIG="+filepath.Join(t.TempDir(), "none.yaml"))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Errorf("hubble %v: %v\n%s", args, err, stderr.String())
+		}
+		return string(out)
+	}
+	for _, c := range []struct {
+		args  []string
+		parts []string
+		lines int // 0: any number
+	}{
+		{[]string{"status"}, []string{"Healthcheck (via " + p.observer + "): Ok", "Connected Nodes: 3/3"}, 0},
+		{[]string{"list", "nodes"}, []string{"lab/node-a", "lab/node-b"}, 4},
+		{[]string{"list", "namespaces"}, []string{"data", "shop"}, 0},
+		{[]string{"observe", "--last", "10000", "--type", "policy-verdict", "--from-port", "23457"},
+			[]string{"shop/recommend-", "data/postgres-0:5432", "policy-verdict:none INGRESS DENIED", "because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout"}, 1},
+		{[]string{"observe", "--last", "10000", "--type", "drop", "--from-port", "23457"}, []string{"data/postgres-0:5432", "Policy denied DROPPED"}, 1},
+		{[]string{"observe", "--last", "10000", "--verdict", "DROPPED", "--from-port", "23458"}, []string{"shop/legacy-", "NETFILTER_DROP in nft_do_chain"}, 1},
+		{[]string{"observe", "--last", "100", "--to-label", "app=postgres", "-o", "dict"}, []string{"DESTINATION: data/postgres-0"}, 0},
+	} {
+		out := hubble(c.args...)
+		for _, part := range c.parts {
+			if !strings.Contains(out, part) {
+				t.Errorf("hubble %v does not say %q:\n%s", c.args, part, out)
+			}
+		}
+		if n := strings.Count(out, "\n"); c.lines != 0 && n != c.lines {
+			t.Errorf("hubble %v: %d lines, want %d:\n%s", c.args, n, c.lines, out)
+		}
 	}
 }
 

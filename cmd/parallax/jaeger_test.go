@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/parallax-flow/parallax/deploy/lab"
+	"github.com/parallax-flow/parallax/internal/tool"
 	"github.com/parallax-flow/parallax/ui/api"
 )
 
@@ -172,7 +173,7 @@ exporters:
 
 func startJaeger(t *testing.T) *jaeger {
 	t.Helper()
-	bin := jaegerBinary(t)
+	bin := tool.Path(t, "jaeger")
 	j := &jaeger{otlp: freeAddr(t), query: freeAddr(t)}
 	config := filepath.Join(t.TempDir(), "jaeger.yaml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, jaegerConfig, j.query, freeAddr(t), j.otlp), 0o600); err != nil {
@@ -198,28 +199,6 @@ func startJaeger(t *testing.T) *jaeger {
 			t.Fatalf("Jaeger does not answer: %v\n%s", err, log.String())
 		}
 	}
-}
-
-// jaegerBinary is what scripts/install-jaeger.sh built.
-func jaegerBinary(t *testing.T) string {
-	t.Helper()
-	version, err := exec.Command("go", "-C", "../../tools/jaeger", "list", "-m", "-f", "{{.Version}}", "github.com/jaegertracing/jaeger").Output()
-	if err != nil {
-		t.Fatalf("version of Jaeger: %v", err)
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := cmp.Or(os.Getenv("PARALLAX_CACHE"), filepath.Join(home, ".cache", "parallax"))
-	bin := filepath.Join(cache, "jaeger-"+strings.TrimSpace(string(version)), "jaeger")
-	if _, err := os.Stat(bin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no Jaeger: run scripts/install-jaeger.sh: %v", err)
-		}
-		t.Skipf("no Jaeger: run scripts/install-jaeger.sh: %v", err)
-	}
-	return bin
 }
 
 func (j *jaeger) get(path string, into any) error {

@@ -352,7 +352,7 @@ func TestDemoKubernetesWithoutServer(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	code := run([]string{"up", "--demo", "--demo-kubernetes"}, &stdout, &stderr)
 	line := stderr.String()
-	if code != exitFailed || strings.Count(line, "\n") != 1 || !strings.Contains(line, "scripts/install-kube-apiserver.sh") && !strings.Contains(line, "etcd-server") {
+	if code != exitFailed || strings.Count(line, "\n") != 1 || !strings.Contains(line, "scripts/install-tool.sh kube-apiserver") && !strings.Contains(line, "etcd-server") {
 		t.Errorf("exit %d\n%s", code, line)
 	}
 }

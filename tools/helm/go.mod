@@ -1,4 +1,4 @@
-// Helm, which renders and tests the chart in deploy/chart/parallax, built by scripts/install-helm.sh. A module of its own: none of
+// Helm, which renders and tests the chart in deploy/chart/parallax, built by scripts/install-tool.sh. A module of its own: none of
 // this is part of the product.
 module github.com/parallax-flow/parallax/tools/helm
 

@@ -1,3 +1,5 @@
+// Jaeger, which a test sends spans to, built by scripts/install-tool.sh. A module of its own: none of this is part of the product.
+// It began as that of Jaeger itself, some of whose modules the checksum database does not know.
 module github.com/parallax-flow/parallax/tools/jaeger
 
 go 1.26.0

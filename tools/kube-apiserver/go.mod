@@ -1,4 +1,4 @@
-// The Kubernetes API server that the tests run, built by scripts/install-kube-apiserver.sh. A module of its own: none of this is
+// The Kubernetes API server that the tests run, built by scripts/install-tool.sh. A module of its own: none of this is
 // part of the product. Kubernetes names its own parts as v0.0.0, so each is replaced by its release.
 module github.com/parallax-flow/parallax/tools/kube-apiserver
 

@@ -46,7 +46,7 @@ func Find() (Programs, error) {
 	}
 	p.API = filepath.Join(cache, "kube-apiserver-"+Version, "kube-apiserver")
 	if _, err := os.Stat(p.API); err != nil {
-		return p, fmt.Errorf("kube-apiserver %s not found in %s: build it with scripts/install-kube-apiserver.sh (some minutes, once)", Version, cache)
+		return p, fmt.Errorf("kube-apiserver %s not found in %s: build it with scripts/install-tool.sh kube-apiserver (some minutes, once)", Version, cache)
 	}
 	return p, nil
 }

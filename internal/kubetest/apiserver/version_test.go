@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestVersion: what scripts/install-kube-apiserver.sh builds is what Find looks for.
+// TestVersion: what scripts/install-tool.sh builds is what Find looks for.
 func TestVersion(t *testing.T) {
 	mod, err := os.ReadFile("../../../tools/kube-apiserver/go.mod")
 	if err != nil {
@@ -21,7 +21,7 @@ func TestVersion(t *testing.T) {
 // TestMissingProgramsAreNamed, each with how to get it.
 func TestMissingProgramsAreNamed(t *testing.T) {
 	t.Setenv("PARALLAX_CACHE", t.TempDir())
-	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "scripts/install-kube-apiserver.sh") && !strings.Contains(err.Error(), "apt-get install") {
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "scripts/install-tool.sh kube-apiserver") && !strings.Contains(err.Error(), "apt-get install") {
 		t.Errorf("no API server: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
