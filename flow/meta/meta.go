@@ -30,10 +30,11 @@ type Object struct {
 	Cluster      string
 	Labels       map[string]string
 	Addrs        []netip.Addr
-	Ports        []Port   // of a pod: the named ports of its containers
-	Services     []string // of a pod: the services of its namespace that it stands behind, sorted; the first names its endpoint
-	HostNetwork  bool     // the addresses are the node's: they do not name the pod
-	NetNS        string   // path of the network namespace where known (/run/netns/x, /proc/PID/ns/net), else empty
+	Ports        []Port    // of a pod: the named ports of its containers
+	Services     []string  // of a pod: the services of its namespace that it stands behind, sorted; the first names its endpoint
+	Forwards     []Forward // of a service: where connections to its virtual addresses go, sorted
+	HostNetwork  bool      // the addresses are the node's: they do not name the pod
+	NetNS        string    // path of the network namespace where known (/run/netns/x, /proc/PID/ns/net), else empty
 }
 
 // Port is a named port of a pod's container.
@@ -41,6 +42,15 @@ type Port struct {
 	Name   string
 	Number uint16
 	Proto  flow.Proto
+}
+
+// Forward is a port of a service's virtual address. The node rewrites the destination of connections to it, to one of the
+// backends (DNAT; kube-proxy or what stands in for it).
+type Forward struct {
+	Addr  netip.Addr // virtual: a cluster IP, an external IP or that of a load balancer
+	Port  uint16
+	Proto flow.Proto
+	To    []netip.AddrPort // backends of the same family, ready or not, sorted; empty: there is none
 }
 
 // Key identifies an Object among all updates of one Source.
