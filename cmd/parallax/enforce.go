@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -20,7 +21,7 @@ type enforcement struct {
 	mode  string // empty: observe
 	own   []string
 	files []string
-	set   []policy.Policy // beside those of the files
+	fixed []policy.Policy // those of the files, once validate has read them
 }
 
 func (e *enforcement) register(f *pflag.FlagSet) {
@@ -38,7 +39,7 @@ func (e *enforcement) parsed() enforce.Mode {
 	return mode
 }
 
-// validate reads the files, too. cluster: there is an API server that tells policies.
+// validate reads the files, once: one may be stdin. cluster: there is an API server that tells policies.
 func (e *enforcement) validate(cluster bool) error {
 	if e.mode != "" {
 		if _, err := enforce.ParseMode(e.mode); err != nil {
@@ -54,46 +55,44 @@ func (e *enforcement) validate(cluster bool) error {
 		}
 		return nil
 	}
-	if len(e.files) == 0 && len(e.set) == 0 && !cluster {
+	if len(e.files) == 0 && len(e.fixed) == 0 && !cluster {
 		return usageError{fmt.Errorf("--policy-mode %s: no policies; give --policies FILE or --kubernetes KUBECONFIG", e.mode)}
 	}
 	if err := (enforce.Config{Mode: e.parsed(), Node: "any", Own: e.own}).Validate(); err != nil {
 		return usageError{fmt.Errorf("--policy-own: %w", err)}
 	}
-	_, err := e.read()
-	return err
+	return e.read()
 }
 
-// read returns the policies that do not change while this process runs.
-func (e *enforcement) read() ([]policy.Policy, error) {
-	if len(e.files) == 0 {
-		return e.set, nil
+func (e *enforcement) read() error {
+	if len(e.files) == 0 || e.fixed != nil {
+		return nil
 	}
 	r, err := load.Paths(e.files, os.Stdin, load.Options{SkipOthers: true})
 	if err != nil {
-		return nil, refused("--policies", err)
+		return refused("--policies", err)
 	}
-	return append(r.Policies, e.set...), nil
+	if len(r.Policies) == 0 {
+		return fmt.Errorf("--policies %s: no NetworkPolicy in it", strings.Join(e.files, ","))
+	}
+	e.fixed = r.Policies
+	return nil
 }
 
 // sources are what the enforcer asks for policies: files, and the API server where there is one.
-func (e *enforcement) sources(api kube.Config, cluster bool, log *slog.Logger) ([]enforce.PolicySource, error) {
+func (e *enforcement) sources(api kube.Config, cluster bool, log *slog.Logger) []enforce.PolicySource {
 	if e.parsed() == enforce.Observe {
-		return nil, nil
-	}
-	fixed, err := e.read()
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	var list []enforce.PolicySource
-	if len(fixed) > 0 || !cluster {
-		list = append(list, enforce.Static(fixed))
+	if len(e.fixed) > 0 || !cluster {
+		list = append(list, enforce.Static(e.fixed))
 	}
 	if cluster {
 		api.Logger = log
 		list = append(list, kube.Policies(api))
 	}
-	return list, nil
+	return list
 }
 
 // registerRefused counts the policies that cannot be understood, of those sources that can tell.

@@ -67,6 +67,7 @@ func TestMistakes(t *testing.T) {
 		{"policies that nobody decides by", []string{"collector", "--policies", policies}, 2, "of no use with --policy-mode observe; choose audit or enforce", false},
 		{"mode without policies", []string{"collector", "--policy-mode", "audit"}, 2, "no policies; give --policies FILE or --kubernetes KUBECONFIG", false},
 		{"policy with an unknown field", []string{"collector", "--policy-mode", "enforce", "--policies", policies}, 1, "--policies: " + policies + ": NetworkPolicy shop/web: spec.ingres", false},
+		{"no policy among the policies", []string{"collector", "--policy-mode", "audit", "--policies", t.TempDir()}, 1, "no NetworkPolicy in it", false},
 		{"policy file that is not there", []string{"collector", "--policy-mode", "enforce", "--policies", file + ".none"}, 1, file + ".none", false},
 		{"owned interfaces by a bad pattern", []string{"collector", "--policy-mode", "enforce", "--policies", sound, "--policy-own", "veth["}, 2, "veth[", false},
 		{"no series at all", []string{"collector", "--metrics-max-series", "1"}, 1, "choose 100 to 10000000", false},

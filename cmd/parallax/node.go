@@ -88,10 +88,7 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 	mode := o.policy.parsed()
 	o.kubernetes.allPods = o.kubernetes.allPods || mode != enforce.Observe // the peers of its pods are everywhere
 	api, cluster := o.kubernetes.config(node.Name, o.cluster, log)
-	policies, err := o.policy.sources(api, cluster, log)
-	if err != nil {
-		return nil, err
-	}
+	policies := o.policy.sources(api, cluster, log)
 	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)
 	p := &collectorProcess{name: node.Name, mode: mode, reg: newRegistry(), failed: make(chan error, 1)}
 	registerRefused(p.reg, policies)

@@ -168,7 +168,7 @@ func (o *upOptions) demoPolicies() (enforcement, error) {
 		return e, nil
 	}
 	r, err := load.Reader("policies of the demo", bytes.NewReader(lab.Policies()), load.Options{})
-	e.set = r.Policies
+	e.fixed = r.Policies
 	return e, err
 }
 
