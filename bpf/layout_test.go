@@ -26,6 +26,7 @@ func TestLayout(t *testing.T) {
 		"plx_drop_event": {DropEvent{}, 80}, "plx_payload_event": {PayloadEvent{}, 88},
 		"plx_flow_key": {FlowKey{}, 48}, "plx_flow": {FlowEntry{}, 120}, "plx_process": {Process{}, 20},
 		"plx_policy_record": {PolicyRecord{}, 32}, "plx_policy_block": {PolicyBlock{}, 32}, "plx_policy_rule": {PolicyRule{}, 24},
+		"plx_policy_service": {PolicyService{}, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s *btf.Struct

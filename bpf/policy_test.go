@@ -42,6 +42,7 @@ const (
 	anyPeer  = 0
 	identity = 1
 	blockSet = 2
+	service  = 3
 )
 
 // The order of look-ups, as policy.Compiled.Decide has it, each for both families.
@@ -188,6 +189,80 @@ func TestPolicyProtocols(t *testing.T) {
 			t.Run(fmt.Sprintf("%s v6 %v", c.name, v6), func(t *testing.T) {
 				p := shared.reset(t).allow(c.rule, 500)
 				p.act(p.Egress, c.packet)
+				p.verdict(c.want)
+			})
+		}
+	}
+}
+
+// What an endpoint may do with the port of a service's virtual address, which is the peer's here.
+func TestPolicyServices(t *testing.T) {
+	const number = 0xdecade
+	shared := newPoliced(t, nil)
+	for _, v6 := range []bool{false, true} {
+		vip, local := both(v6)
+		everything := ruleKey(tableOut, anyPeer, 0, 0, 0, 0)
+		ofService := ruleKey(tableOut, service, number, 0, 0, 0)
+		udp := datagram(t, local, vip, 7000, 80, "")
+		ping, echo := uint8(8), uint8(1)
+		if v6 {
+			ping, echo = 128, 58
+		}
+		for _, c := range []struct {
+			name  string
+			setup func(*policed)
+			from  []byte // nil: to is sent
+			to    []byte
+			want  string
+		}{
+			{name: "its rule", setup: func(p *policed) { p.allow(ofService, 501) }, from: udp, want: "allowed by 501"},
+			{name: "its rule before all others", setup: func(p *policed) { p.allow(everything, 500).allow(ofService, 501) }, from: udp, want: "allowed by 501"},
+			{name: "no rule", from: udp, want: "denied by 902"},
+			{name: "nobody else's rule", setup: func(p *policed) {
+				p.put(p.PolicyBlocks, blockKey(tableOut, addr16(vip), 128), uint32(9)).allow(ruleKey(tableOut, blockSet, 9, 0, 0, 0), 503)
+				p.allow(everything, 500).allow(ruleKey(tableOut, identity, peerIdentity, 0, 0, 0), 502)
+			}, from: udp, want: "denied by 902"},
+			{name: "another service's rule", setup: func(p *policed) { p.allow(ruleKey(tableOut, service, number+1, 0, 0, 0), 501) }, from: udp, want: "denied by 902"},
+			{name: "another table's rule", setup: func(p *policed) { p.allow(ruleKey(tableIn, service, number, 0, 0, 0), 501) }, from: udp, want: "denied by 902"},
+			{name: "audit", setup: func(p *policed) { p.flags(PolicyAudit).allow(everything, 500) }, from: udp, want: "audit by 902"},
+			{name: "audit allows", setup: func(p *policed) { p.flags(PolicyAudit).allow(ofService, 501) }, from: udp, want: "allowed by 501"},
+			{name: "not isolated", setup: func(p *policed) { p.isolate(true, false) }, from: udp, want: "allowed by 2"},
+			{name: "tcp", setup: func(p *policed) { p.allow(ofService, 501) }, from: tcp(t, local, vip, 7000, 80, syn, 1), want: "allowed by 501"},
+			{name: "answer to tcp that was there before", setup: func(p *policed) { p.allow(ofService, 501) },
+				to: tcp(t, vip, local, 80, 7000, ack, 1), want: "allowed by 501"},
+			{name: "another port", setup: func(p *policed) { p.allow(everything, 500) }, from: datagram(t, local, vip, 7000, 81, ""), want: "allowed by 500"},
+			{name: "another port, denied", setup: func(p *policed) { p.allow(ofService, 501) }, from: datagram(t, local, vip, 7000, 81, ""), want: "denied by 902"},
+			{name: "another protocol", setup: func(p *policed) { p.allow(everything, 500) }, from: sctp(t, local, vip, 7000, 80, 1), want: "allowed by 500"},
+			{name: "the sender's port", setup: func(p *policed) { p.allow(everything, 500) }, from: datagram(t, local, vip, 80, 81, ""), want: "allowed by 500"},
+			{name: "ping", setup: func(p *policed) { p.allow(everything, 500) }, from: icmp(t, local, vip, ping, 0, "\x00\x50\x00\x01"), want: "allowed by 500"},
+			{name: "ping, denied", setup: func(p *policed) { p.allow(ruleKey(tableOut, anyPeer, 0, 8, 17, 0), 500) },
+				from: icmp(t, local, vip, ping, 0, "\x00\x50\x00\x01"), want: "denied by 902"},
+			{name: "ping, its protocol", setup: func(p *policed) { p.allow(ruleKey(tableOut, anyPeer, 0, 8, echo, 0), 500) },
+				from: icmp(t, local, vip, ping, 0, "\x00\x50\x00\x01"), want: "allowed by 500"},
+			{name: "to the endpoint", setup: func(p *policed) {
+				p.put(p.PolicyServices, serviceKey(addr16(vip), 17, 7000), uint32(number))
+				p.put(p.PolicyServices, serviceKey(addr16(local), 17, 80), uint32(number)).allow(ruleKey(tableIn, anyPeer, 0, 24, 17, 80), 500)
+			}, to: datagram(t, vip, local, 7000, 80, ""), want: "allowed by 500"},
+			{name: "itself", setup: func(p *policed) { p.put(p.PolicyServices, serviceKey(addr16(local), 17, 80), uint32(number)) },
+				from: datagram(t, local, local, 7000, 80, ""), want: "allowed by 1"},
+		} {
+			t.Run(fmt.Sprintf("%s v6 %v", c.name, v6), func(t *testing.T) {
+				p := shared.reset(t)
+				for _, proto := range []uint8{6, 17} {
+					p.put(p.PolicyServices, serviceKey(addr16(vip), proto, 80), uint32(number))
+				}
+				if p.change(); c.setup != nil {
+					c.setup(p)
+				}
+				action := "pass"
+				if strings.HasPrefix(c.want, "denied") {
+					action = "drop"
+				}
+				if c.from != nil {
+					p.from(action, c.from)
+				} else {
+					p.to(action, c.to)
+				}
 				p.verdict(c.want)
 			})
 		}

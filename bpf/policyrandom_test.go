@@ -10,10 +10,11 @@ import (
 
 // model decides as policy.Compiled.Decide does, by looking at everything.
 type model struct {
-	record PolicyRecord
-	peers  map[[16]byte]uint32
-	blocks map[PolicyBlock]uint32
-	rules  map[PolicyRule]uint32
+	record   PolicyRecord
+	peers    map[[16]byte]uint32
+	blocks   map[PolicyBlock]uint32
+	rules    map[PolicyRule]uint32
+	services map[PolicyService]uint32
 }
 
 func (m *model) decide(dir int, local, peer [16]byte, proto uint8, port uint16) string {
@@ -30,6 +31,20 @@ func (m *model) decide(dir int, local, peer [16]byte, proto uint8, port uint16) 
 	if proto == 1 || proto == 58 {
 		port = 0
 	}
+	rule := m.allowing(dir, table, id, peer, proto, port)
+	switch {
+	case rule != 0:
+		return fmt.Sprintf("allowed by %d", rule)
+	case m.record.Flags&PolicyAudit != 0:
+		return fmt.Sprintf("audit by %d", m.record.Deny[dir])
+	}
+	return fmt.Sprintf("denied by %d", m.record.Deny[dir])
+}
+
+func (m *model) allowing(dir int, table uint64, id uint32, peer [16]byte, proto uint8, port uint16) uint32 {
+	if number, is := m.services[serviceKey(peer, proto, port)]; is && dir == 1 {
+		return m.rules[ruleKey(table, service, number, 0, 0, 0)]
+	}
 	rule := m.rule(table, anyPeer, 0, proto, port)
 	if rule == 0 && id >= 256 {
 		rule = m.rule(table, identity, id, proto, port)
@@ -39,13 +54,7 @@ func (m *model) decide(dir int, local, peer [16]byte, proto uint8, port uint16) 
 			rule = m.rule(table, blockSet, set, proto, port)
 		}
 	}
-	switch {
-	case rule != 0:
-		return fmt.Sprintf("allowed by %d", rule)
-	case m.record.Flags&PolicyAudit != 0:
-		return fmt.Sprintf("audit by %d", m.record.Deny[dir])
-	}
-	return fmt.Sprintf("denied by %d", m.record.Deny[dir])
+	return rule
 }
 
 func (m *model) rule(table uint64, kind uint8, peer uint32, proto uint8, port uint16) (rule uint32) {
@@ -113,6 +122,7 @@ func (u universe) fill(p *policed) *model {
 			Flags: uint32(max(u.IntN(6)-2, 0)),
 		},
 		peers: make(map[[16]byte]uint32), blocks: make(map[PolicyBlock]uint32), rules: make(map[PolicyRule]uint32),
+		services: make(map[PolicyService]uint32),
 	}
 	for range u.IntN(30) {
 		m.peers[addr16(u.addr(u.v6()))] = u.identity()
@@ -145,6 +155,15 @@ func (u universe) fill(p *policed) *model {
 			port &= 0xffff << (24 - bits)
 		}
 		m.rules[ruleKey([]uint64{tableIn, tableOut}[u.IntN(2)], kind, peer, bits, proto, port)] = u.number()
+	}
+	for range u.IntN(600) {
+		m.services[serviceKey(addr16(u.addr(u.v6())), []uint8{6, 17, 132}[u.IntN(3)], u.port())] = 1 + u.Uint32N(6)
+	}
+	for number := range uint32(6) {
+		m.rules[ruleKey([]uint64{tableIn, tableOut}[u.IntN(2)], service, 1+number, 0, 0, 0)] = u.number() | 1<<30
+	}
+	for k, v := range m.services {
+		p.put(p.PolicyServices, k, v)
 	}
 	for k, v := range m.peers {
 		p.put(p.PolicyPeers, k, v)
@@ -189,7 +208,7 @@ func TestPolicyRandom(t *testing.T) {
 	seen := make(map[string]int)
 	for range 120 {
 		p.reset(t)
-		empty[[16]byte, uint32](p, p.PolicyPeers)
+		empty[[16]byte, uint32](p, p.PolicyPeers) // those that every test has
 		m := u.fill(p)
 		for range 25 {
 			b, src, dst, proto, port := u.packet(t)
@@ -208,11 +227,13 @@ func TestPolicyRandom(t *testing.T) {
 			}
 			word, rule := "", 0
 			fmt.Sscanf(want, "%s by %d", &word, &rule)
-			seen[fmt.Sprint(word, min(rule, 4))]++
+			if seen[fmt.Sprint(word, min(rule, 4))]++; rule >= 1<<30 {
+				seen["service"]++
+			}
 		}
 	}
 	t.Logf("decisions: %v", seen)
-	for _, word := range []string{"allowed1", "allowed2", "allowed3", "allowed4", "denied4", "audit4"} {
+	for _, word := range []string{"allowed1", "allowed2", "allowed3", "allowed4", "denied4", "audit4", "service"} {
 		if seen[word] < 20 {
 			t.Errorf("only %d of %s", seen[word], word)
 		}

@@ -49,6 +49,7 @@ func (p *policed) reset(t testing.TB) *policed {
 	empty[PolicyRule, uint32](p, p.PolicyRules)
 	empty[PolicyBlock, uint32](p, p.PolicyBlocks)
 	empty[[16]byte, uint32](p, p.PolicyPeers)
+	empty[PolicyService, uint32](p, p.PolicyServices)
 	return p.fill()
 }
 
@@ -145,6 +146,10 @@ func ruleKey(table uint64, kind uint8, peer uint32, bits uint32, proto uint8, po
 
 func blockKey(table uint64, a [16]byte, bits uint32) PolicyBlock {
 	return PolicyBlock{Prefixlen: 96 + bits, Table: table, Addr: a}
+}
+
+func serviceKey(a [16]byte, proto uint8, port uint16) PolicyService {
+	return PolicyService{Addr: a, Port: port<<8 | port>>8, Proto: proto}
 }
 
 // isolate says in which directions the endpoint is isolated.

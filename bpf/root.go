@@ -71,6 +71,7 @@ type Objects struct {
 	PolicyPeers    *ebpf.Map // [16]byte address (IPv4 mapped) -> uint32 identity
 	PolicyBlocks   *ebpf.Map // PolicyBlock -> uint32 set
 	PolicyRules    *ebpf.Map // PolicyRule -> uint32 rule
+	PolicyServices *ebpf.Map // PolicyService -> uint32 service
 	SockProc       *ebpf.Map // uint64 socket cookie -> Process
 
 	PolicyGeneration *ebpf.Variable // uint64: change it behind each change of the policy maps
@@ -123,6 +124,7 @@ func (s *Spec) Load() (*Objects, error) {
 	o.Interfaces, o.LocalEndpoints, o.SockProc = tcx.Maps["ifaces"], tcx.Maps["local_eps"], tcx.Maps["sock_proc"]
 	o.PolicyRecords, o.PolicyPeers = tcx.Maps["policy_records"], tcx.Maps["policy_peers"]
 	o.PolicyBlocks, o.PolicyRules = tcx.Maps["policy_blocks"], tcx.Maps["policy_rules"]
+	o.PolicyServices = tcx.Maps["policy_services"]
 	o.PolicyGeneration = tcx.Variables["plx_policy_generation"]
 	o.Ingress, o.Egress = tcx.Programs["plx_ingress"], tcx.Programs["plx_egress"]
 	o.ReportIdle = tcx.Programs["plx_report_idle"]

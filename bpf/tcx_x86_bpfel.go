@@ -164,6 +164,14 @@ type tcxPlxPolicyRule struct {
 	Pad       uint32
 }
 
+type tcxPlxPolicyService struct {
+	_     structs.HostLayout
+	Addr  [16]uint8
+	Port  uint16
+	Proto uint8
+	Pad   uint8
+}
+
 type tcxPlxPorts struct {
 	_     structs.HostLayout
 	Sport uint16
@@ -205,6 +213,7 @@ const (
 	tcxMapPolicyPeers         = "policy_peers"
 	tcxMapPolicyRecords       = "policy_records"
 	tcxMapPolicyRules         = "policy_rules"
+	tcxMapPolicyServices      = "policy_services"
 	tcxMapScratch             = "scratch"
 	tcxMapSockProc            = "sock_proc"
 	tcxMapStats               = "stats"
@@ -275,19 +284,20 @@ type tcxProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcxMapSpecs struct {
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	Flows         *ebpf.MapSpec `ebpf:"flows"`
-	Frags         *ebpf.MapSpec `ebpf:"frags"`
-	Ifaces        *ebpf.MapSpec `ebpf:"ifaces"`
-	LocalEps      *ebpf.MapSpec `ebpf:"local_eps"`
-	PolicyBlocks  *ebpf.MapSpec `ebpf:"policy_blocks"`
-	PolicyPeers   *ebpf.MapSpec `ebpf:"policy_peers"`
-	PolicyRecords *ebpf.MapSpec `ebpf:"policy_records"`
-	PolicyRules   *ebpf.MapSpec `ebpf:"policy_rules"`
-	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
-	SockProc      *ebpf.MapSpec `ebpf:"sock_proc"`
-	Stats         *ebpf.MapSpec `ebpf:"stats"`
-	Untracked     *ebpf.MapSpec `ebpf:"untracked"`
+	Events         *ebpf.MapSpec `ebpf:"events"`
+	Flows          *ebpf.MapSpec `ebpf:"flows"`
+	Frags          *ebpf.MapSpec `ebpf:"frags"`
+	Ifaces         *ebpf.MapSpec `ebpf:"ifaces"`
+	LocalEps       *ebpf.MapSpec `ebpf:"local_eps"`
+	PolicyBlocks   *ebpf.MapSpec `ebpf:"policy_blocks"`
+	PolicyPeers    *ebpf.MapSpec `ebpf:"policy_peers"`
+	PolicyRecords  *ebpf.MapSpec `ebpf:"policy_records"`
+	PolicyRules    *ebpf.MapSpec `ebpf:"policy_rules"`
+	PolicyServices *ebpf.MapSpec `ebpf:"policy_services"`
+	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
+	SockProc       *ebpf.MapSpec `ebpf:"sock_proc"`
+	Stats          *ebpf.MapSpec `ebpf:"stats"`
+	Untracked      *ebpf.MapSpec `ebpf:"untracked"`
 }
 
 // tcxVariableSpecs contains global variables before they are loaded into the kernel.
@@ -326,19 +336,20 @@ func (o *tcxObjects) Close() error {
 //
 // It can be passed to loadTcxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcxMaps struct {
-	Events        *ebpf.Map `ebpf:"events"`
-	Flows         *ebpf.Map `ebpf:"flows"`
-	Frags         *ebpf.Map `ebpf:"frags"`
-	Ifaces        *ebpf.Map `ebpf:"ifaces"`
-	LocalEps      *ebpf.Map `ebpf:"local_eps"`
-	PolicyBlocks  *ebpf.Map `ebpf:"policy_blocks"`
-	PolicyPeers   *ebpf.Map `ebpf:"policy_peers"`
-	PolicyRecords *ebpf.Map `ebpf:"policy_records"`
-	PolicyRules   *ebpf.Map `ebpf:"policy_rules"`
-	Scratch       *ebpf.Map `ebpf:"scratch"`
-	SockProc      *ebpf.Map `ebpf:"sock_proc"`
-	Stats         *ebpf.Map `ebpf:"stats"`
-	Untracked     *ebpf.Map `ebpf:"untracked"`
+	Events         *ebpf.Map `ebpf:"events"`
+	Flows          *ebpf.Map `ebpf:"flows"`
+	Frags          *ebpf.Map `ebpf:"frags"`
+	Ifaces         *ebpf.Map `ebpf:"ifaces"`
+	LocalEps       *ebpf.Map `ebpf:"local_eps"`
+	PolicyBlocks   *ebpf.Map `ebpf:"policy_blocks"`
+	PolicyPeers    *ebpf.Map `ebpf:"policy_peers"`
+	PolicyRecords  *ebpf.Map `ebpf:"policy_records"`
+	PolicyRules    *ebpf.Map `ebpf:"policy_rules"`
+	PolicyServices *ebpf.Map `ebpf:"policy_services"`
+	Scratch        *ebpf.Map `ebpf:"scratch"`
+	SockProc       *ebpf.Map `ebpf:"sock_proc"`
+	Stats          *ebpf.Map `ebpf:"stats"`
+	Untracked      *ebpf.Map `ebpf:"untracked"`
 }
 
 func (m *tcxMaps) Close() error {
@@ -352,6 +363,7 @@ func (m *tcxMaps) Close() error {
 		m.PolicyPeers,
 		m.PolicyRecords,
 		m.PolicyRules,
+		m.PolicyServices,
 		m.Scratch,
 		m.SockProc,
 		m.Stats,

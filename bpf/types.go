@@ -12,9 +12,10 @@ type (
 	FlowEntry    = tcxPlxFlow
 	Process      = tcxPlxProcess
 
-	PolicyRecord = tcxPlxPolicyRecord
-	PolicyBlock  = tcxPlxPolicyBlock
-	PolicyRule   = tcxPlxPolicyRule
+	PolicyRecord  = tcxPlxPolicyRecord
+	PolicyBlock   = tcxPlxPolicyBlock
+	PolicyRule    = tcxPlxPolicyRule
+	PolicyService = tcxPlxPolicyService
 )
 
 // EventVersion is PLX_EVENT_VERSION.

@@ -43,11 +43,20 @@ enum plx_policy_peer {
 	PLX_PEER_ANY = 0,
 	PLX_PEER_IDENTITY = 1,
 	PLX_PEER_SET = 2,	/* of blocks */
+	PLX_PEER_SERVICE = 3,
+};
+
+/* A port of a service's virtual address, which the node rewrites behind this hook. */
+struct plx_policy_service {
+	__u8 addr[16];
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
 };
 
 struct plx_policy_rule {
 	__u32 prefixlen;	/* 104, + 8 if the protocol counts, + bits of the port: 104 + policy.Entry.Bits */
-	__u32 peer;		/* identity or set, 0 of PLX_PEER_ANY */
+	__u32 peer;		/* identity, set or service, 0 of PLX_PEER_ANY */
 	__u64 table;
 	__u8 kind;		/* enum plx_policy_peer */
 	__u8 proto;
@@ -67,7 +76,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1 << 18);
 	__type(key, __u8[16]);
 	__type(value, __u32);
 } policy_peers SEC(".maps");
@@ -76,7 +85,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1 << 18);
 	__type(key, struct plx_policy_block);
 	__type(value, __u32);
 } policy_blocks SEC(".maps");
@@ -85,10 +94,19 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1 << 20);
 	__type(key, struct plx_policy_rule);
 	__type(value, __u32);
 } policy_rules SEC(".maps");
+
+/* port of a virtual address -> service */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, struct plx_policy_service);
+	__type(value, __u32);
+} policy_services SEC(".maps");
 
 /* Changes behind each change of the maps above, so that a verdict in the flow table is asked anew. User space writes it.
  * 0: there is no policy, and none of these maps is looked at. */
@@ -148,6 +166,15 @@ static __noinline __u32 allowing_rule(struct plx_policy_rule *at, struct plx_pol
 	return rule_for(at);
 }
 
+/* The service that an endpoint connects to, NULL: none. */
+static __always_inline __u32 *service_of(const struct plx_policy_rule *at, const struct plx_policy_block *peer)
+{
+	struct plx_policy_service key = { .port = at->port, .proto = at->proto };
+
+	__builtin_memcpy(key.addr, peer->addr, 16);
+	return bpf_map_lookup_elem(&policy_services, &key);
+}
+
 /* Asks about the packet's connection, as if its sender had begun it or, with reply, the receiver. Which end is the
  * endpoint says the hook: what leaves by egress goes to it, what comes by ingress is from it. Global, so that the
  * verifier looks at it once and not in each state of its callers. */
@@ -156,7 +183,7 @@ __noinline __u64 plx_decide(struct plx_seen *s, __u32 reply)
 	struct plx_policy_rule at = { .prefixlen = 128 };
 	struct plx_policy_block block = { .prefixlen = 96 + 128 };
 	struct plx_policy_record *r;
-	__u32 *identity, ifindex, rule;
+	__u32 *identity, *service, ifindex, rule;
 	bool to_endpoint;
 
 	if (!s)
@@ -183,7 +210,17 @@ __noinline __u64 plx_decide(struct plx_seen *s, __u32 reply)
 	/* The identifier of an ICMP echo stands where ports do, and is none. */
 	if (at.proto != IPPROTO_ICMP && at.proto != IPPROTO_ICMPV6)
 		at.port = bpf_htons(reply ? s->pkt.sport : s->pkt.dport);
-	rule = allowing_rule(&at, &block, identity ? *identity : 0, r->flags);
+	service = to_endpoint ? NULL : service_of(&at, &block);
+	if (service) {
+		/* The address is nobody's and the port is not the target's: only what user space worked out for the
+		 * backends counts. */
+		at.prefixlen = 104;
+		at.kind = PLX_PEER_SERVICE;
+		at.peer = *service;
+		rule = rule_for(&at);
+	} else {
+		rule = allowing_rule(&at, &block, identity ? *identity : 0, r->flags);
+	}
 	if (rule)
 		return plx_answer(rule, PLX_VERDICT_ALLOWED);
 	return plx_answer(to_endpoint ? r->deny[0] : r->deny[1],
