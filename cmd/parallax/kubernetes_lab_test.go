@@ -40,8 +40,8 @@ func needKubernetes(t *testing.T) {
 }
 
 // TestKubernetesLab runs the lab in a real Kubernetes API server, a collector on each of its nodes and a relay, as a cluster
-// does: each collector knows the pods of its own node, the relay fills in the other side, and a crash of the server costs no
-// name.
+// does, with exactly the rights that the chart gives them: each collector knows the pods of its own node, the relay fills in
+// the other side, and a crash of the server costs no name.
 func TestKubernetesLab(t *testing.T) {
 	needKubernetes(t)
 	p := newProduct(t)
@@ -49,13 +49,19 @@ func TestKubernetesLab(t *testing.T) {
 	defer cancel()
 	l, stopLab := startKubernetesLab(ctx, t, p.bin)
 	k := &kubernetesLab{product: p, client: l.Client(ctx)}
-	api := []string{"--kubernetes", l.Kubeconfig(), "--cluster", lab.ClusterName}
-	relay := startCommand(t, p.bin, append([]string{"relay", "--storage", "memory:", "--listen", p.observer, "--ingest-listen", p.ingest, "--relay-metrics", p.rMet}, api...)...)
+	admin, err := k.client.Kubernetes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	accounts := chartAccounts(ctx, t, admin, l.Kubeconfig())
+	relay := startCommand(t, p.bin, "relay", "--storage", "memory:", "--listen", p.observer, "--ingest-listen", p.ingest, "--relay-metrics", p.rMet,
+		"--kubernetes", accounts["parallax-relay"], "--cluster", lab.ClusterName)
 	p.log = relay.log
 	all := []*command{relay}
 	for _, n := range l.Nodes() {
-		all = append(all, startCommand(t, p.bin, append([]string{"collector", "--relay", p.ingest, "--node-name", n.Name, "--netns", n.NetNS,
-			"--collector-listen", "", "--collector-metrics", ""}, api...)...))
+		all = append(all, startCommand(t, p.bin, "collector", "--relay", p.ingest, "--node-name", n.Name, "--netns", n.NetNS,
+			"--collector-listen", "", "--collector-metrics", "", "--kubernetes", accounts["parallax-collector"], "--cluster", lab.ClusterName))
 	}
 	for _, c := range all[1:] {
 		p.eventually("the collector observes", func() error { return c.says("collector observes") })
