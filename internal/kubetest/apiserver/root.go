@@ -125,7 +125,7 @@ func (s *Server) API() *exec.Cmd {
 	cmd := exec.Command(s.programs.API, "--etcd-servers", s.etcd, "--bind-address", "127.0.0.1", "--secure-port", s.port,
 		"--tls-cert-file", s.file(certFile), "--tls-private-key-file", s.file(keyFile),
 		"--service-account-issuer", "https://parallax.test", "--service-account-key-file", s.file(keyFile), "--service-account-signing-key-file", s.file(keyFile),
-		"--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC", "--token-auth-file", s.file("tokens"),
+		"--service-cluster-ip-range", "10.96.0.0/16,fd96::/112", "--authorization-mode", "RBAC", "--token-auth-file", s.file("tokens"),
 		"--disable-admission-plugins", "ServiceAccount", "--endpoint-reconciler-type", "none", "--allow-privileged")
 	cmd.Dir = s.dir
 	return cmd
