@@ -15,6 +15,7 @@ type Config struct {
 	Kubeconfig string // path; empty: the service account of the pod that this process runs in
 	Node       string // pods of this node only; required without AllPods
 	AllPods    bool   // pods of the whole cluster
+	Forwards   bool   // services with where their addresses lead (meta.Object.Forwards): policies need it, names do not
 	Cluster    string // set on what is told; may be empty
 	Logger     *slog.Logger
 }

@@ -77,21 +77,6 @@ func namedPorts(p *corev1.Pod) []meta.Port {
 	return ports
 }
 
-func (w *watch) service(s *corev1.Service) *meta.Object {
-	o := &meta.Object{Kind: meta.Service, Namespace: s.Namespace, Name: s.Name, Cluster: w.cfg.Cluster, Labels: s.Labels}
-	for _, ip := range s.Spec.ClusterIPs {
-		o.Addrs = appendAddr(o.Addrs, ip) // "None" of a headless service is no address
-	}
-	for _, ip := range s.Spec.ExternalIPs {
-		o.Addrs = appendAddr(o.Addrs, ip)
-	}
-	for _, ingress := range s.Status.LoadBalancer.Ingress {
-		o.Addrs = appendAddr(o.Addrs, ingress.IP)
-	}
-	o.Addrs = append(o.Addrs, w.backends(s.Namespace, s.Name)...)
-	return o
-}
-
 func (w *watch) node(n *corev1.Node) *meta.Object {
 	o := &meta.Object{Kind: meta.Node, Name: n.Name, Cluster: w.cfg.Cluster, Labels: n.Labels}
 	for _, a := range n.Status.Addresses {

@@ -89,7 +89,7 @@ func (s *PolicySource) WatchPolicies(ctx context.Context, emit func([]policy.Pol
 	defer c.close()
 	w := &policyWatch{source: s, log: c.log, known: map[string]policyState{}, changed: make(chan struct{}, 1)}
 	informer := cache.NewSharedIndexInformer(c.listWatch(networkPolicies), networkPolicies.example(), 0, cache.Indexers{})
-	if err := quietly(informer); err != nil {
+	if err := quietly(informer, s.cfg.trim); err != nil {
 		return err
 	}
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{

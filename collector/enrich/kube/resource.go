@@ -91,8 +91,8 @@ func ownerOf(o metav1.Object) owner {
 	return owner{}
 }
 
-// trim keeps what a name is made of: the rest, most of an object, is never held. It is given what it returned, too.
-func trim(o any) (any, error) {
+// trim keeps what is told of an object: the rest, most of it, is never held. It is given what it returned, too.
+func (c *Config) trim(o any) (any, error) {
 	switch o := o.(type) {
 	case *corev1.Pod:
 		return &corev1.Pod{
@@ -104,15 +104,11 @@ func trim(o any) (any, error) {
 			Status: corev1.PodStatus{PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs},
 		}, nil
 	case *corev1.Service:
-		return &corev1.Service{
-			ObjectMeta: trimmed(o),
-			Spec:       corev1.ServiceSpec{ClusterIPs: o.Spec.ClusterIPs, ExternalIPs: o.Spec.ExternalIPs},
-			Status:     corev1.ServiceStatus{LoadBalancer: o.Status.LoadBalancer},
-		}, nil
+		return c.trimService(o), nil
 	case *corev1.Node:
 		return &corev1.Node{ObjectMeta: trimmed(o), Status: corev1.NodeStatus{Addresses: o.Status.Addresses}}, nil
 	case *discoveryv1.EndpointSlice:
-		return trimSlice(o), nil
+		return c.trimSlice(o), nil
 	case *unstructured.Unstructured:
 		return trimPolicy(o), nil
 	case *metav1.PartialObjectMetadata:

@@ -1,7 +1,7 @@
 // Package kube tells what a Kubernetes API server knows: the names of pods with their workloads and services, of services,
 // nodes and namespaces, as a meta.Source, and network policies, as a PolicySource. Both stand on client-go's informers.
 //
-// Objects are trimmed to what a name needs before they are kept. Changes of one object are told in their order, under
+// Objects are trimmed to what is told of them before they are kept. Changes of one object are told in their order, under
 // one lock; nothing is dropped. An API server that is away costs a line in the log: what was known stays known, and the
 // informers reconnect with their own backoff (0.8 s to 30 s).
 package kube
@@ -43,7 +43,7 @@ func (s *Source) Watch(ctx context.Context, emit func(meta.Update)) error {
 		return err
 	}
 	defer c.close()
-	w := &watch{cfg: s.cfg, emit: emit, informers: map[resource]cache.SharedIndexInformer{}}
+	w := &watch{cfg: s.cfg, emit: emit, informers: map[resource]cache.SharedIndexInformer{}, told: map[meta.Key]*meta.Object{}}
 	var told []cache.InformerSynced
 	for _, r := range resources {
 		informer := cache.NewSharedIndexInformer(c.listWatch(r), r.example(), 0, r.indexers())
@@ -73,11 +73,12 @@ type watch struct {
 
 	mu   sync.Mutex // orders what is emitted
 	emit func(meta.Update)
+	told map[meta.Key]*meta.Object // services as they were told last
 }
 
 // follow makes w see the changes of r, and returns whether it has seen what there was at first.
 func (w *watch) follow(r resource, informer cache.SharedIndexInformer) (cache.InformerSynced, error) {
-	if err := quietly(informer); err != nil {
+	if err := quietly(informer, w.cfg.trim); err != nil {
 		return nil, err
 	}
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -92,7 +93,7 @@ func (w *watch) follow(r resource, informer cache.SharedIndexInformer) (cache.In
 }
 
 // quietly makes an informer keep little and say nothing.
-func quietly(informer cache.SharedIndexInformer) error {
+func quietly(informer cache.SharedIndexInformer, trim cache.TransformFunc) error {
 	if err := informer.SetTransform(trim); err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (w *watch) changed(r resource, old, o any) {
 	case *corev1.Pod:
 		w.emit(meta.Update{Object: w.pod(o)})
 	case *corev1.Service:
-		w.emit(meta.Update{Object: w.service(o)})
+		w.tellService(o)
 	case *corev1.Node:
 		w.emit(meta.Update{Object: w.node(o)})
 	case *discoveryv1.EndpointSlice:
@@ -152,6 +153,7 @@ func (w *watch) deleted(o any) {
 		key = meta.Object{Kind: meta.Pod, Namespace: o.Namespace, Name: o.Name}
 	case *corev1.Service:
 		key = meta.Object{Kind: meta.Service, Namespace: o.Namespace, Name: o.Name}
+		delete(w.told, key.Key())
 	case *corev1.Node:
 		key = meta.Object{Kind: meta.Node, Name: o.Name}
 	case *discoveryv1.EndpointSlice:

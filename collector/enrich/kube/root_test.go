@@ -201,13 +201,13 @@ func TestNames(t *testing.T) {
 			t.Errorf("ports of %s: %s", o.Name, diff)
 		}
 	}
-	labels := map[string]string{}
-	for _, o := range d.Objects(meta.Namespace) {
-		labels[o.Name] = o.Labels["team"]
-	}
-	if labels["shop"] != "blue" {
-		t.Errorf("namespaces: %v", labels)
-	}
+	await(t, func() string {
+		labels := map[string]string{}
+		for _, o := range d.Objects(meta.Namespace) {
+			labels[o.Name] = o.Labels["team"]
+		}
+		return cmp.Diff("blue", labels["shop"])
+	})
 
 	// What comes after: an owner that is told later than its pod, labels that change, a service that goes.
 	late := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "late-1", UID: "1", Controller: replicaSet.Controller}

@@ -35,20 +35,30 @@ func sliceIndexers() cache.Indexers {
 }
 
 // trimSlice keeps whose slice it is, the pods in it, and the addresses of what is no pod: those of pods the pods tell.
-func trimSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+// Where connections lead needs all addresses, and the ports.
+func (c *Config) trimSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	t := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
 			Labels: map[string]string{discoveryv1.LabelServiceName: serviceOf(s)},
 		},
 		AddressType: s.AddressType,
+		Endpoints:   make([]discoveryv1.Endpoint, 0, len(s.Endpoints)),
 	}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
+		var kept discoveryv1.Endpoint
 		if p := e.TargetRef; p != nil && p.Kind == "Pod" {
-			t.Endpoints = append(t.Endpoints, discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: p.Kind, Name: p.Name}})
-		} else {
-			t.Endpoints = append(t.Endpoints, discoveryv1.Endpoint{Addresses: e.Addresses})
+			kept.TargetRef = &corev1.ObjectReference{Kind: p.Kind, Name: p.Name}
+		}
+		if kept.TargetRef == nil || c.Forwards {
+			kept.Addresses = e.Addresses
+		}
+		t.Endpoints = append(t.Endpoints, kept)
+	}
+	if c.Forwards {
+		for _, p := range s.Ports {
+			t.Ports = append(t.Ports, discoveryv1.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
 		}
 	}
 	return t
@@ -87,9 +97,9 @@ func outsiders(s *discoveryv1.EndpointSlice) (addrs []netip.Addr) {
 	return addrs
 }
 
-// backends returns the addresses behind a service that are no pod's: a person, or a controller of his, wrote them.
-func (w *watch) backends(namespace, name string) (addrs []netip.Addr) {
-	for _, s := range w.slices(byService, namespace+"/"+name) {
+// outside returns the addresses in the slices of a service that are no pod's: a person, or a controller of his, wrote them.
+func outside(list []*discoveryv1.EndpointSlice) (addrs []netip.Addr) {
+	for _, s := range list {
 		addrs = append(addrs, outsiders(s)...)
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
@@ -120,17 +130,19 @@ func (w *watch) slices(index, key string) (list []*discoveryv1.EndpointSlice) {
 	return list
 }
 
-// sliced tells of what a slice has changed: the service where its own addresses differ, and the pods that came into it or
-// left. The rest, such as a pod that is not ready for a while, is most of the changes and says nothing new.
+// sliced tells of what a slice has changed: the service where addresses that it tells differ, and the pods that came into
+// it or left. The rest, such as a pod that is not ready for a while, is most of the changes and says nothing new.
 func (w *watch) sliced(old, s *discoveryv1.EndpointSlice) {
-	same := old != nil && s != nil && serviceOf(old) == serviceOf(s)
-	if !same || !slices.Equal(outsiders(old), outsiders(s)) {
+	stays := old != nil && s != nil && serviceOf(old) == serviceOf(s)
+	if !stays {
 		w.retell(old)
+	}
+	if !stays || !sameAddresses(old, s) {
 		w.retell(s)
 	}
 	before, after := podsOf(old), podsOf(s)
 	for _, key := range before {
-		if _, stays := slices.BinarySearch(after, key); !stays || !same {
+		if _, in := slices.BinarySearch(after, key); !in || !stays {
 			w.retellPod(key)
 		}
 	}
@@ -141,13 +153,29 @@ func (w *watch) sliced(old, s *discoveryv1.EndpointSlice) {
 	}
 }
 
+// sameAddresses reports whether two trimmed slices say the same to their service: addresses, which of them are pods', and
+// ports.
+func sameAddresses(a, b *discoveryv1.EndpointSlice) bool {
+	return a.AddressType == b.AddressType && slices.EqualFunc(a.Ports, b.Ports, samePort) &&
+		slices.EqualFunc(a.Endpoints, b.Endpoints, func(d, e discoveryv1.Endpoint) bool {
+			return (d.TargetRef == nil) == (e.TargetRef == nil) && slices.Equal(d.Addresses, e.Addresses)
+		})
+}
+
+func samePort(a, b discoveryv1.EndpointPort) bool {
+	return same(a.Name, b.Name) && same(a.Protocol, b.Protocol) && same(a.Port, b.Port)
+}
+
+// same compares what may be there.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
 // retell tells of the service that s belongs to, if it is known.
 func (w *watch) retell(s *discoveryv1.EndpointSlice) {
 	if s == nil {
 		return
 	}
 	if o, found, err := w.informers[services].GetStore().GetByKey(s.Namespace + "/" + serviceOf(s)); err == nil && found {
-		w.emit(meta.Update{Object: w.service(o.(*corev1.Service))})
+		w.tellService(o.(*corev1.Service))
 	}
 }
 

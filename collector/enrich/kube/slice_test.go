@@ -1,15 +1,19 @@
 package kube
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
+	"github.com/parallax-flow/parallax/policy/load"
 )
 
 const slicesPath = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
@@ -87,11 +91,11 @@ func TestTrimSlice(t *testing.T) {
 	full.Endpoints[0].NodeName = new("n1")
 	full.Ports = make([]discoveryv1.EndpointPort, 3)
 	full.Annotations = map[string]string{"long": "text"}
-	got, err := trim(full)
+	got, err := new(Config).trim(full)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := trim(got); err != nil || !cmp.Equal(got, again) {
+	if again, err := new(Config).trim(got); err != nil || !cmp.Equal(got, again) {
 		t.Errorf("trimmed twice: %v %s", err, cmp.Diff(got, again))
 	}
 	s := got.(*discoveryv1.EndpointSlice)
@@ -103,5 +107,70 @@ func TestTrimSlice(t *testing.T) {
 	}
 	if a := outsiders(s); len(a) != 1 || a[0].String() != "192.0.2.7" {
 		t.Errorf("addresses %v", a)
+	}
+
+	with := Config{Forwards: true}
+	full.Ports = []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(8080)), AppProtocol: new("http")}}
+	got, err = with.trim(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := with.trim(got); err != nil || !cmp.Equal(got, again) {
+		t.Errorf("trimmed twice: %v %s", err, cmp.Diff(got, again))
+	}
+	want := &discoveryv1.EndpointSlice{
+		ObjectMeta: s.ObjectMeta, AddressType: s.AddressType, Ports: []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(8080))}},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{"10.1.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "cart-1"}}, {Addresses: []string{"192.0.2.7"}},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("with where it leads: %s", diff)
+	}
+}
+
+// BenchmarkSlices tells how much memory an endpoint costs in the informer's store: in full, for names, and where they tell
+// where services lead, with what is told of a service of two ports.
+func BenchmarkSlices(b *testing.B) {
+	const n, per = 5000, 100 // endpoints, and those of a slice, as the controller makes them
+	full := func(i int) *discoveryv1.EndpointSlice {
+		s := sliceOf(fmt.Sprintf("cart-%d", i), "cart", v4)
+		s.Namespace, s.ManagedFields = "shop", []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 1000)}}}
+		for j := range per {
+			e := behind(fmt.Sprintf("10.1.%d.%d", i, j), fmt.Sprintf("cart-6b7f9c5d4-%d-%d", i, j))
+			e.TargetRef.UID, e.NodeName, e.Zone = types.UID(fmt.Sprintf("0b7c9d6e-0000-4000-8000-%06d%06d", i, j)), new(fmt.Sprintf("node-%d", j)), new("zone-1")
+			e.Conditions = discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)}
+			s.Endpoints = append(s.Endpoints, e)
+		}
+		return s
+	}
+	service := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"10.96.0.1"}, Ports: webPorts}}
+	forwards := Config{Forwards: true}
+	for _, c := range []struct {
+		name string
+		keep func(any) (any, error)
+		tell bool
+	}{
+		{"full", func(o any) (any, error) { return o, nil }, false},
+		{"names", new(Config).trim, false},
+		{"forwards", forwards.trim, true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				var told []meta.Forward
+				held := make([]*discoveryv1.EndpointSlice, n/per)
+				for i := range held {
+					kept, _ := c.keep(full(i)) // never fails
+					held[i] = kept.(*discoveryv1.EndpointSlice)
+				}
+				if c.tell {
+					told = load.Forwards(service, held)
+				}
+				b.ReportMetric(float64(heap()-before)/n, "B/endpoint")
+				runtime.KeepAlive(held)
+				runtime.KeepAlive(told)
+			}
+		})
 	}
 }
