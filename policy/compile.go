@@ -36,6 +36,9 @@ type compiler struct {
 	matched map[string][]*group // by selectors of a peer
 	addrs   []netip.Addr        // of all pods, sorted
 	tables  map[uint64]bool     // that are filled
+
+	targets  []target
+	backends [][]backend
 }
 
 // Compile returns what the datapath of in.Node needs. Equal input gives equal output, whatever its order.
@@ -49,6 +52,7 @@ func Compile(in Input) *Compiled {
 	c.groups, c.of = groups(c.index.pods, watch(in.Policies, in.Apart))
 	c.number()
 	c.peers()
+	c.services()
 	for _, pod := range c.index.pods {
 		if pod.Node != in.Node || pod.HostNetwork {
 			continue
@@ -67,7 +71,7 @@ func Compile(in Input) *Compiled {
 func newCompiled() *Compiled {
 	return &Compiled{
 		Endpoints: make(map[EndpointKey]Record), Peers: make(map[flow.Addr]uint32), CIDRs: make(map[Prefix]uint32),
-		Entries: make(map[Entry]uint32), Rules: make(map[uint32]RuleInfo),
+		Services: make(map[ServiceKey]uint32), Entries: make(map[Entry]uint32), Rules: make(map[uint32]RuleInfo),
 	}
 }
 

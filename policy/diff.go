@@ -11,8 +11,12 @@ import (
 // a change of rules: new tables are complete before a record points at them, and old ones go when no record does. Keep
 // the old RuleInfos until the records that name them are read.
 //
-// A write that fails (a full map) is taken back by the writes of Diff(to, from): they need no room, since all of from is
+// A write that fails (a full map) is taken back by the writes of Undo(from, to): they need no room, since all of from is
 // still there, and a key that they drop may be missing.
+//
+// Until a record points at its new table, the old one has to answer for services that are new, and behind that the new
+// one for services that have not gone yet. Diff has entries for both that last only for the change, so that a connection
+// to a service is answered as before it or as behind it whatever else changes.
 //
 // An address that gets another identity in the same change as the rules may be denied until both are there: go by Path,
 // so that this happens only where a pod's own labels, its namespace's or its ports changed together with the rules.
@@ -20,9 +24,11 @@ type Changes struct {
 	Entries   []EntryValue
 	CIDRs     []PrefixValue
 	Peers     []PeerValue
+	Services  []ServiceValue
 	Endpoints []EndpointValue
 
 	DropEndpoints []EndpointKey
+	DropServices  []ServiceKey // programs that run must not use these and the records before any more, when the rest is dropped
 	DropPeers     []flow.Addr
 	DropCIDRs     []Prefix
 	DropEntries   []Entry
@@ -45,9 +51,15 @@ func Unknown(a, b *Compiled) *Compiled {
 		for k := range c.Peers {
 			u.Peers[k] = 0
 		}
+		for k := range c.Services {
+			u.Services[k] = 0 // the number of no service
+		}
 		for k := range c.Endpoints {
 			u.Endpoints[k] = Record{Identity: ^uint32(0)}
 		}
+	}
+	for k := range meanwhile(a, b) {
+		u.Entries[k] = RuleNone
 	}
 	return u
 }
@@ -55,7 +67,8 @@ func Unknown(a, b *Compiled) *Compiled {
 // Path returns the inputs to compile and write one after another on the way from one input, which is in force, to another;
 // the last is to. It is to alone but where a policy begins or ceases to name a label or port that tells identities apart:
 // that renumbers pods, and the old tables do not know the new numbers. The way then leads over the identities of both, under
-// which first the old and then the new policies hold, so that no step changes numbers and rules together.
+// which first the old and then the new policies hold, so that no step changes numbers and rules together. Services change
+// with the policies: which of them old policies allow may have been no question.
 func Path(from, to Input) []Input {
 	if watch(from.Policies, from.Apart).equal(watch(to.Policies, to.Apart)) {
 		return []Input{to}
@@ -63,6 +76,7 @@ func Path(from, to Input) []Input {
 	both := slices.Concat(from.Policies, from.Apart, to.Policies, to.Apart)
 	old, fresh := to, to
 	old.Policies, old.Apart, fresh.Apart = from.Policies, both, both
+	old.Inventory.Services = from.Inventory.Services
 	return []Input{old, fresh, to}
 }
 
@@ -82,6 +96,11 @@ type PeerValue struct {
 	Identity uint32
 }
 
+type ServiceValue struct {
+	Key    ServiceKey
+	Number uint32
+}
+
 type EndpointValue struct {
 	Key    EndpointKey
 	Record Record
@@ -89,8 +108,8 @@ type EndpointValue struct {
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
-	return len(c.Entries)+len(c.CIDRs)+len(c.Peers)+len(c.Endpoints)+
-		len(c.DropEndpoints)+len(c.DropPeers)+len(c.DropCIDRs)+len(c.DropEntries) == 0
+	return len(c.Entries)+len(c.CIDRs)+len(c.Peers)+len(c.Services)+len(c.Endpoints)+
+		len(c.DropEndpoints)+len(c.DropServices)+len(c.DropPeers)+len(c.DropCIDRs)+len(c.DropEntries) == 0
 }
 
 // Diff returns how from becomes to, each list sorted; a nil from is empty.
@@ -98,7 +117,25 @@ func Diff(from, to *Compiled) Changes {
 	if from == nil {
 		from = newCompiled()
 	}
-	var c Changes
+	c := difference(from, to)
+	for at, rule := range meanwhile(from, to) {
+		c.Entries = append(c.Entries, EntryValue{at, rule})
+		c.DropEntries = append(c.DropEntries, at)
+	}
+	slices.SortFunc(c.Entries, func(a, b EntryValue) int { return a.Key.compare(b.Key) })
+	slices.SortFunc(c.DropEntries, Entry.compare)
+	return c
+}
+
+// Undo returns how the datapath becomes from again if Diff(from, to) was written up to anywhere.
+func Undo(from, to *Compiled) Changes {
+	c := difference(to, from)
+	c.DropEntries = slices.AppendSeq(c.DropEntries, maps.Keys(meanwhile(from, to)))
+	slices.SortFunc(c.DropEntries, Entry.compare)
+	return c
+}
+
+func difference(from, to *Compiled) (c Changes) {
 	put, drop := diff(from.Entries, to.Entries, Entry.compare)
 	for _, k := range put {
 		c.Entries = append(c.Entries, EntryValue{k, to.Entries[k]})
@@ -114,6 +151,11 @@ func Diff(from, to *Compiled) Changes {
 		c.Peers = append(c.Peers, PeerValue{k, to.Peers[k]})
 	}
 	c.DropPeers = left
+	services, closed := diff(from.Services, to.Services, ServiceKey.compare)
+	for _, k := range services {
+		c.Services = append(c.Services, ServiceValue{k, to.Services[k]})
+	}
+	c.DropServices = closed
 	endpoints, ended := diff(from.Endpoints, to.Endpoints, EndpointKey.compare)
 	for _, k := range endpoints {
 		c.Endpoints = append(c.Endpoints, EndpointValue{k, to.Endpoints[k]})
@@ -122,17 +164,64 @@ func Diff(from, to *Compiled) Changes {
 	return c
 }
 
+// meanwhile returns the entries of services that only the change from one of two states to the other needs, which are the
+// same there and back: for each service that one of them does not know, or by another number, what its own tables say to it.
+func meanwhile(from, to *Compiled) map[Entry]uint32 {
+	entries := make(map[Entry]uint32)
+	answer := func(c, other *Compiled) {
+		var services []ServiceKey
+		for k, number := range other.Services {
+			if number != 0 && number != c.Services[k] {
+				services = append(services, k)
+			}
+		}
+		if len(services) == 0 {
+			return
+		}
+		theirs := other.egressTables()
+		for table := range c.egressTables() {
+			if theirs[table] {
+				continue
+			}
+			for _, k := range services {
+				at := Entry{Table: table, Peer: other.Services[k], Kind: PeerService}
+				if rule := c.allowing(Egress, table, k); rule != 0 && from.Entries[at] == 0 && to.Entries[at] == 0 {
+					entries[at] = rule
+				}
+			}
+		}
+	}
+	answer(from, to)
+	answer(to, from)
+
+	return entries
+}
+
+func (c *Compiled) egressTables() map[uint64]bool {
+	tables := make(map[uint64]bool)
+	for _, r := range c.Endpoints {
+		if table := r.Tables[Egress]; table != 0 {
+			tables[table] = true
+		}
+	}
+	return tables
+}
+
 // diff returns the keys that are new or have another value in to, and those that are gone, sorted.
 func diff[K, V comparable](from, to map[K]V, compare func(K, K) int) (put, drop []K) {
-	for _, k := range slices.SortedFunc(maps.Keys(to), compare) {
+	for _, k := range sortedKeys(to, compare) {
 		if v, there := from[k]; !there || v != to[k] {
 			put = append(put, k)
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(from), compare) {
+	for _, k := range sortedKeys(from, compare) {
 		if _, there := to[k]; !there {
 			drop = append(drop, k)
 		}
 	}
 	return put, drop
+}
+
+func sortedKeys[K comparable, V any](m map[K]V, compare func(K, K) int) []K {
+	return slices.SortedFunc(maps.Keys(m), compare)
 }

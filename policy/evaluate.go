@@ -28,14 +28,15 @@ type Party struct {
 	Addr     netip.Addr // not set: the pod's first address of a family that the other side has too
 }
 
-// Query is a new connection as its initiator sends it, behind the translation of services.
+// Query is a new connection as its initiator sends it: to a service's address and port, or behind their translation.
 type Query struct {
 	Src, Dst Party
 	Proto    flow.Proto
 	Port     uint16 // destination; 0 for protocols without ports
 }
 
-// Decision says what becomes of a connection: it needs both sides.
+// Decision says what becomes of a connection: it needs both sides. One to a service needs those of all backends; each Side is
+// that of the first backend that it denies, or else of the first.
 type Decision struct {
 	Allowed bool
 	Egress  Side // of the source
@@ -89,6 +90,7 @@ type conn struct {
 	src, dst side
 	proto    flow.Proto
 	port     uint16
+	forward  bool // the destination is the backend of a service
 }
 
 // ends returns whom policies of d select, and whom their rules name.
@@ -102,9 +104,59 @@ func (c *conn) ends(d Direction) (subject, peer side) {
 // Decide returns what becomes of q.
 func (e *Engine) Decide(q Query) Decision {
 	c := e.resolve(q)
-	d := Decision{Egress: e.decide(Egress, &c), Ingress: e.decide(Ingress, &c)}
+	if v := e.virtual(&c); v != nil {
+		return e.decideAll(&c, v)
+	}
+	return e.decideBoth(&c)
+}
+
+func (e *Engine) decideBoth(c *conn) Decision {
+	d := Decision{Egress: e.decide(Egress, c), Ingress: e.decide(Ingress, c)}
 	d.Allowed = d.Egress.Allowed && d.Ingress.Allowed
 	return d
+}
+
+// virtual returns the service that c goes to, nil if it goes to none.
+func (e *Engine) virtual(c *conn) *virtual {
+	if !c.dst.addr.IsValid() {
+		return nil
+	}
+	return e.index.services[ServiceKey{flow.AddrFrom(c.dst.addr), c.port, c.proto}]
+}
+
+// decideAll decides on a connection to a service.
+func (e *Engine) decideAll(c *conn, v *virtual) Decision {
+	if len(v.backends) == 0 {
+		d := e.decideBoth(c)
+		if d.Egress.Rules = nil; len(d.Egress.Policies) > 0 {
+			d.Egress.Reason, d.Egress.Allowed, d.Allowed = DefaultDeny, false, false
+		}
+		return d
+	}
+	var d Decision
+	for i := range v.backends {
+		to := e.backend(c, v, i)
+		next := e.decideBoth(&to)
+		if i == 0 {
+			d = next
+			continue
+		}
+		if d.Egress.Allowed && !next.Egress.Allowed {
+			d.Egress = next.Egress
+		}
+		if d.Ingress.Allowed && !next.Ingress.Allowed {
+			d.Ingress = next.Ingress
+		}
+	}
+	d.Allowed = d.Egress.Allowed && d.Ingress.Allowed
+	return d
+}
+
+// backend returns c as the node forwards it to backend i.
+func (e *Engine) backend(c *conn, v *virtual, i int) conn {
+	to := *c
+	to.dst, to.port, to.forward = e.side(Party{Addr: v.backends[i].Addr()}), v.backends[i].Port(), true
+	return to
 }
 
 func (e *Engine) decide(d Direction, c *conn) Side {
@@ -114,7 +166,7 @@ func (e *Engine) decide(d Direction, c *conn) Side {
 		s.Reason = NotPod
 		return s
 	}
-	if subject.pod == peer.pod {
+	if subject.pod == peer.pod && !(c.forward && d == Egress) {
 		s.Reason = ToItself
 		return s
 	}

@@ -16,18 +16,53 @@ type Explanation struct {
 func (e *Engine) Explain(q Query) Explanation {
 	c := e.resolve(q)
 	x := Explanation{Decision: e.Decide(q)}
+	if v := e.virtual(&c); v != nil {
+		e.explainService(&x, &c, v)
+		return x
+	}
 	x.add(0, "%s -> %s, port %s", place(c.src), place(c.dst), portText(c.port, c.proto))
-	for _, s := range [...]Side{x.Egress, x.Ingress} {
-		subject, _ := c.ends(s.Direction)
+	e.explainSides(&x, x.Decision, &c)
+	x.add(0, "")
+	x.add(0, "verdict: %s", x.Decision)
+	return x
+}
+
+// explainService goes through the backends: each has to be allowed.
+func (e *Engine) explainService(x *Explanation, c *conn, v *virtual) {
+	x.add(0, "%s -> service %s (%s), port %s", place(c.src), v.name, c.dst.addr, portText(c.port, c.proto))
+	if len(v.backends) == 0 {
 		x.add(0, "")
-		x.add(0, "%s of %s: %s", s.Direction, subject, s)
-		if s.Reason != NotPod && s.Reason != ToItself {
-			e.explainPolicies(&x, s, &c)
+		x.add(0, "%s of %s: %s", Egress, c.src, x.Egress)
+		x.add(1, "the service has no backend, so no rule can allow it")
+	}
+	var denied []string
+	for i := range v.backends {
+		to := e.backend(c, v, i)
+		text := fmt.Sprintf("backend %s, port %s", place(to.dst), portText(to.port, to.proto))
+		d := e.decideBoth(&to)
+		x.add(0, "")
+		x.add(0, "service %s: %s: %s", v.name, text, d)
+		e.explainSides(x, d, &to)
+		if !d.Allowed {
+			denied = append(denied, text)
 		}
 	}
 	x.add(0, "")
 	x.add(0, "verdict: %s", x.Decision)
-	return x
+	if len(denied) > 0 {
+		x.add(1, "a service needs all of its backends, and not allowed is %s", and(denied))
+	}
+}
+
+func (e *Engine) explainSides(x *Explanation, d Decision, c *conn) {
+	for _, s := range [...]Side{d.Egress, d.Ingress} {
+		subject, _ := c.ends(s.Direction)
+		x.add(0, "")
+		x.add(0, "%s of %s: %s", s.Direction, subject, s)
+		if s.Reason != NotPod && s.Reason != ToItself {
+			e.explainPolicies(x, s, c)
+		}
+	}
 }
 
 func (x *Explanation) add(depth int, format string, args ...any) {

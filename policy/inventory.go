@@ -46,12 +46,13 @@ type Host struct {
 type Inventory struct {
 	Endpoints []Endpoint
 	Hosts     []Host
+	Services  []Service
 }
 
 // namespaceName is the label that the API server sets on every namespace.
 const namespaceName = "kubernetes.io/metadata.name"
 
-// FromMeta makes an Inventory of pods, nodes and namespaces; other objects are left out. A namespace without an object
+// FromMeta makes an Inventory of pods, nodes, namespaces and services; other objects are left out. A namespace without an object
 // has the one label that every namespace has.
 func FromMeta(objects []*meta.Object) Inventory {
 	var inv Inventory
@@ -66,6 +67,10 @@ func FromMeta(objects []*meta.Object) Inventory {
 		switch o.Kind {
 		case meta.Node:
 			inv.Hosts = append(inv.Hosts, Host{Name: o.Name, Addrs: o.Addrs})
+		case meta.Service:
+			if len(o.Forwards) > 0 {
+				inv.Services = append(inv.Services, Service{o.Namespace, o.Name, o.Forwards})
+			}
 		case meta.Pod:
 			if labels[o.Namespace] == nil {
 				m := map[string]string{namespaceName: o.Namespace}
@@ -81,15 +86,16 @@ func FromMeta(objects []*meta.Object) Inventory {
 	return inv
 }
 
-// index finds the pods and hosts of an Inventory.
+// index finds the pods, hosts and services of an Inventory.
 type index struct {
-	pods  []*Endpoint // sorted by name, without doubles
-	owner map[netip.Addr]*Endpoint
-	hosts map[netip.Addr]string
+	pods     []*Endpoint // sorted by name, without doubles
+	owner    map[netip.Addr]*Endpoint
+	hosts    map[netip.Addr]string
+	services map[ServiceKey]*virtual
 }
 
 func newIndex(inv Inventory) *index {
-	ix := &index{owner: make(map[netip.Addr]*Endpoint), hosts: make(map[netip.Addr]string)}
+	ix := &index{owner: make(map[netip.Addr]*Endpoint), hosts: make(map[netip.Addr]string), services: virtuals(inv.Services)}
 	for i := range inv.Endpoints {
 		ix.pods = append(ix.pods, &inv.Endpoints[i])
 	}

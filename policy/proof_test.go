@@ -21,7 +21,7 @@ var worldFlag = flag.Int("policy.worlds", 1500, "how many random clusters to try
 // compiled tables of both nodes say the same, rules and policies included.
 func TestEngineOracleAndDatapathAgree(t *testing.T) {
 	s := policytest.Seed(t)
-	denied, allowed, byRule := 0, 0, 0
+	denied, allowed, byRule, services := 0, 0, 0, [2]int{}
 	for n := range *worldFlag {
 		r := policytest.NewDice(s, n)
 		w := policytest.RandomWorld(r)
@@ -38,6 +38,11 @@ func TestEngineOracleAndDatapathAgree(t *testing.T) {
 				t.Fatalf("world %d of seed %d: %s\nsmallest case: %s\n%s", n, s, bad, b.disagreement(&w, p), w.Text(p))
 			}
 			d := b.engine.Decide(query(p))
+			if _, is := w.Backends(p); is && d.Egress.Reason == policy.ByRule {
+				services[1]++
+			} else if is && d.Egress.Reason == policy.DefaultDeny {
+				services[0]++
+			}
 			switch {
 			case !d.Allowed:
 				denied++
@@ -48,8 +53,8 @@ func TestEngineOracleAndDatapathAgree(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d denied, %d allowed by a rule, %d allowed without one", denied, byRule, allowed)
-	if *worldFlag >= 100 && (denied < 1000 || byRule < 1000 || allowed < 1000) {
+	t.Logf("%d denied, %d allowed by a rule, %d allowed without one; %d egress to services denied and allowed by rules", denied, byRule, allowed, services)
+	if *worldFlag >= 1000 && (denied < 1000 || byRule < 1000 || allowed < 1000 || min(services[0], services[1]) < 200) {
 		t.Errorf("the random cases are one-sided")
 	}
 }
@@ -98,6 +103,9 @@ func query(p policytest.Probe) policy.Query {
 // disagreement returns who differs from the oracle on p, "" if nobody does.
 func (b *built) disagreement(w *policytest.World, p policytest.Probe) string {
 	d := b.engine.Decide(query(p))
+	if backends, service := w.Backends(p); service {
+		return b.disagreementAbout(w, p, backends, d)
+	}
 	out := policytest.JudgeEgress(w.Policies, p.Src, p.Dst, p.Proto, p.Port)
 	in := policytest.JudgeIngress(w.Policies, p.Src, p.Dst, p.Proto, p.Port)
 	if d.Allowed != (out.Allowed && in.Allowed) {
@@ -111,6 +119,19 @@ func (b *built) disagreement(w *policytest.World, p policytest.Probe) string {
 		}
 	}
 	return ""
+}
+
+// disagreementAbout is disagreement about a connection to a service.
+func (b *built) disagreementAbout(w *policytest.World, p policytest.Probe, backends []policytest.Probe, d policy.Decision) string {
+	out := policytest.JudgeService(w.Policies, p, backends)
+	allowed := out.Allowed
+	for _, to := range backends {
+		allowed = allowed && policytest.JudgeIngress(w.Policies, to.Src, to.Dst, to.Proto, to.Port).Allowed
+	}
+	if d.Allowed != allowed {
+		return fmt.Sprintf("%s, a service: engine %v, oracle %v", p, d, allowed)
+	}
+	return b.differs(p, out, d.Egress, p.Src, p.Dst)
 }
 
 // differs compares one side of the engine, and of the datapath of the subject's node, with the oracle.

@@ -9,8 +9,12 @@
 //   - Pods in their host's network are that host: no policy selects them, and only an ipBlock can name them as a peer.
 //   - Traffic from the pod's own node is always allowed, traffic to it is not: the fields say so of ingress alone.
 //   - Traffic that is not TCP, UDP or SCTP is allowed by rules without ports alone.
-//   - Addresses are those behind the translation of services. A node that translates behind the interface of the sender
-//     (kube-proxy) shows egress the service's address, which only an ipBlock can allow.
+//   - Addresses and ports are those behind the translation of services. Where the node translates behind the interface of
+//     the sender (kube-proxy), egress shows the service's, and not yet which backend it will be. So the rules of the source
+//     have to allow all backends, each as if it were connected to directly, or the connection is denied; a block that
+//     holds the service's own address allows nothing. No rule allows a service without backends, and a pod that is a
+//     backend itself needs a rule for itself too: what it may send to itself is not asked by way of a service.
+//   - A port that a service does not have is decided on by the address, as that of everybody else.
 package policy
 
 import (

@@ -16,11 +16,12 @@ import (
 // once. What changes inside of a table is only which identities its selectors match.
 type Compiled struct {
 	Endpoints map[EndpointKey]Record
-	Peers     map[flow.Addr]uint32 // identity of an address; one that is missing is the world
-	CIDRs     map[Prefix]uint32    // longest prefix -> set of the blocks that allow these addresses, 0: none
-	Entries   map[Entry]uint32     // longest match -> rule that allows
-	Rules     map[uint32]RuleInfo  // what rule numbers mean; stays in user space
-	SkipPods  bool                 // Options.BlocksSkipPods: no look-up in CIDRs for identities of pods
+	Peers     map[flow.Addr]uint32  // identity of an address; one that is missing is the world
+	CIDRs     map[Prefix]uint32     // longest prefix -> set of the blocks that allow these addresses, 0: none
+	Services  map[ServiceKey]uint32 // number of a service: for egress to it only its own entry counts
+	Entries   map[Entry]uint32      // longest match -> rule that allows
+	Rules     map[uint32]RuleInfo   // what rule numbers mean; stays in user space
+	SkipPods  bool                  // Options.BlocksSkipPods: no look-up in CIDRs for identities of pods
 }
 
 // EndpointKey names a pod of the node.
@@ -45,7 +46,7 @@ type Prefix struct {
 // Entry is the key of a longest-prefix match on protocol and port, within what precedes them.
 type Entry struct {
 	Table uint64
-	Peer  uint32 // identity or set, 0 for PeerAny
+	Peer  uint32 // identity, set or service, 0 for PeerAny
 	Kind  PeerKind
 	Proto flow.Proto
 	Port  uint16
@@ -58,7 +59,8 @@ type PeerKind uint8
 const (
 	PeerAny PeerKind = iota
 	PeerIdentity
-	PeerSet // of Compiled.CIDRs
+	PeerSet     // of Compiled.CIDRs
+	PeerService // of Compiled.Services; Bits is 0
 )
 
 // Rules that no policy wrote.
@@ -109,25 +111,35 @@ func (c *Compiled) Decide(endpoint EndpointKey, d Direction, local, peer flow.Ad
 	if d == Ingress && identity == meta.IdentityHost {
 		return Verdict{true, RuleOwnNode}
 	}
-	at := Entry{Table: record.Tables[d], Proto: proto, Port: port}
-	if rule := c.entry(at); rule != 0 {
+	if rule := c.allowing(d, record.Tables[d], ServiceKey{peer, port, proto}); rule != 0 {
 		return Verdict{true, rule}
+	}
+	return Verdict{false, record.Deny[d]}
+}
+
+// allowing returns the rule of a table that allows a connection with peer, 0 if none does.
+func (c *Compiled) allowing(d Direction, table uint64, peer ServiceKey) uint32 {
+	if d == Egress {
+		if number, is := c.Services[peer]; is {
+			return c.Entries[Entry{Table: table, Peer: number, Kind: PeerService}]
+		}
+	}
+	identity := c.Peers[peer.Addr]
+	at := Entry{Table: table, Proto: peer.Proto, Port: peer.Port}
+	if rule := c.entry(at); rule != 0 {
+		return rule
 	}
 	if isPod(identity) {
 		at.Kind, at.Peer = PeerIdentity, identity
-		if rule := c.entry(at); rule != 0 {
-			return Verdict{true, rule}
+		if rule := c.entry(at); rule != 0 || c.SkipPods {
+			return rule
 		}
 	}
-	if !c.SkipPods || !isPod(identity) {
-		if at.Peer = c.set(at.Table, peer); at.Peer != 0 {
-			at.Kind = PeerSet
-			if rule := c.entry(at); rule != 0 {
-				return Verdict{true, rule}
-			}
-		}
+	if at.Peer = c.set(table, peer.Addr); at.Peer == 0 {
+		return 0
 	}
-	return Verdict{false, record.Deny[d]}
+	at.Kind = PeerSet
+	return c.entry(at)
 }
 
 // isPod tells the identities of pods from the reserved ones.

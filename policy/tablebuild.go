@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ type tableBuilder struct {
 	structure []string // all that makes this table another one than the next
 	peers     map[peerKey][]grant
 	blocks    []blockGrant
+	lengths   []uint8 // of the table's prefixes, longest first
 }
 
 type peerKey struct {
@@ -154,6 +156,9 @@ func (t *tableBuilder) emit() {
 			t.out.Entries[at] = rule
 		}
 	}
+	if t.d == Egress {
+		t.emitServices()
+	}
 }
 
 // blockSets writes the prefixes of the table's blocks and grants each set what its blocks are granted.
@@ -166,7 +171,10 @@ func (t *tableBuilder) blockSets() {
 	for p, set := range prefixes {
 		p.Table = t.id
 		t.out.CIDRs[p] = set
+		t.lengths = append(t.lengths, p.Bits)
 	}
+	slices.SortFunc(t.lengths, func(a, b uint8) int { return cmp.Compare(b, a) })
+	t.lengths = slices.Compact(t.lengths)
 	for i, members := range sets {
 		for _, m := range members {
 			t.add(peerKey{PeerSet, uint32(i + 1)}, t.blocks[m].grants)

@@ -3,9 +3,12 @@ package policy_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/policy"
@@ -23,11 +26,17 @@ func steps(c policy.Changes) (list []func(*policy.Compiled)) {
 	for _, e := range c.Peers {
 		list = append(list, func(m *policy.Compiled) { m.Peers[e.Addr] = e.Identity })
 	}
+	for _, e := range c.Services {
+		list = append(list, func(m *policy.Compiled) { m.Services[e.Key] = e.Number })
+	}
 	for _, e := range c.Endpoints {
 		list = append(list, func(m *policy.Compiled) { m.Endpoints[e.Key] = e.Record })
 	}
 	for _, k := range c.DropEndpoints {
 		list = append(list, func(m *policy.Compiled) { delete(m.Endpoints, k) })
+	}
+	for _, k := range c.DropServices {
+		list = append(list, func(m *policy.Compiled) { delete(m.Services, k) })
 	}
 	for _, k := range c.DropPeers {
 		list = append(list, func(m *policy.Compiled) { delete(m.Peers, k) })
@@ -43,7 +52,7 @@ func steps(c policy.Changes) (list []func(*policy.Compiled)) {
 
 func clone(c *policy.Compiled) *policy.Compiled {
 	return &policy.Compiled{Endpoints: maps.Clone(c.Endpoints), Peers: maps.Clone(c.Peers), CIDRs: maps.Clone(c.CIDRs),
-		Entries: maps.Clone(c.Entries), Rules: c.Rules, SkipPods: c.SkipPods}
+		Services: maps.Clone(c.Services), Entries: maps.Clone(c.Entries), Rules: c.Rules, SkipPods: c.SkipPods}
 }
 
 // TestChangeOfPoliciesIsAtomic writes random changes of policies step by step: behind each write every endpoint answers
@@ -145,6 +154,76 @@ func neither(now, from, to *policy.Compiled, key policy.EndpointKey, probes []po
 	return text
 }
 
+// TestChangeOfServicesIsAtomic writes random changes of services, half of them together with policies, step by step: behind
+// each write every connection is answered as before or as behind the change, whatever else is half done, and an endpoint
+// that goes from one table to another does so in one step.
+func TestChangeOfServicesIsAtomic(t *testing.T) {
+	s := policytest.Seed(t)
+	writes, bridged := 0, 0
+	for n := range max(*worldFlag/5, 1) {
+		r := policytest.NewDice(s, n)
+		w := policytest.RandomWorld(r)
+		next := w
+		next.RedrawServices(r)
+		if len(w.Inventory.Services) > 0 && r.Chance(60) { // most stay, some with other backends
+			kept := slices.Clone(w.Inventory.Services[r.IntN(len(w.Inventory.Services)):])
+			next.Inventory.Services = append(kept, next.Inventory.Services...)
+		}
+		if n%2 == 0 {
+			next.Policies = []*networkingv1.NetworkPolicy{policytest.RandomPolicy(r, 100)}
+			for i, np := range w.Policies {
+				if r.Chance(50) {
+					np = policytest.RandomPolicy(r, i)
+				}
+				next.Policies = append(next.Policies, np)
+			}
+		}
+		way, err := path(&w, &next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probes := append(w.Probes(r, 60), next.Probes(r, 60)...)
+		from, to := way[0], way[len(way)-1]
+		now := clone(from)
+		for i, stop := range way[1:] {
+			c := policy.Diff(way[i], stop)
+			for j, step := range steps(c) {
+				step(now)
+				writes++
+				for key := range to.Endpoints {
+					bad := neitherAnswer(now, from, to, key, probes)
+					if from.Endpoints[key].Tables[policy.Egress] != to.Endpoints[key].Tables[policy.Egress] {
+						bad += neither(now, from, to, key, probes)
+					}
+					if bad != "" {
+						t.Fatalf("world %d of seed %d, way %d, write %d, %v: %s", n, s, i, j, key, bad)
+					}
+				}
+			}
+			for _, e := range c.Entries {
+				if _, stays := stop.Entries[e.Key]; !stays {
+					bridged++
+				}
+			}
+		}
+		if diff := cmp.Diff(to, now, cmpopts.IgnoreFields(policy.Compiled{}, "Rules")); diff != "" {
+			t.Fatalf("world %d of seed %d: %s", n, s, diff)
+		}
+	}
+	t.Logf("%d writes, %d of them for the time of the change", writes, bridged)
+	if *worldFlag >= 1000 && bridged < 100 {
+		t.Error("the random cases are one-sided")
+	}
+}
+
+// neitherAnswer compares each answer for one endpoint with those before and after the change.
+func neitherAnswer(now, from, to *policy.Compiled, key policy.EndpointKey, probes []policytest.Probe) (text string) {
+	for i := range probes {
+		text += neither(now, from, to, key, probes[i:i+1])
+	}
+	return text
+}
+
 // TestChangeCanBeTakenBack breaks random changes off behind a random write, before anything is dropped.
 func TestChangeCanBeTakenBack(t *testing.T) {
 	s := policytest.Seed(t)
@@ -163,15 +242,18 @@ func TestChangeCanBeTakenBack(t *testing.T) {
 		from.SkipPods = to.SkipPods // no part of the maps
 		now := clone(from)
 		c := policy.Diff(from, to)
-		c.DropEndpoints, c.DropPeers, c.DropCIDRs, c.DropEntries = nil, nil, nil, nil
+		c.DropEndpoints, c.DropServices, c.DropPeers, c.DropCIDRs, c.DropEntries = nil, nil, nil, nil, nil
 		all := steps(c)
 		for _, step := range all[:r.IntN(len(all)+1)] {
 			step(now)
 		}
-		room := len(now.Entries) + len(now.CIDRs) + len(now.Peers) + len(now.Endpoints)
-		for _, step := range steps(policy.Diff(to, from)) {
+		held := func() int {
+			return len(now.Entries) + len(now.CIDRs) + len(now.Peers) + len(now.Services) + len(now.Endpoints)
+		}
+		room := held()
+		for _, step := range steps(policy.Undo(from, to)) {
 			step(now)
-			if held := len(now.Entries) + len(now.CIDRs) + len(now.Peers) + len(now.Endpoints); held > room {
+			if held := held(); held > room {
 				t.Fatalf("world %d of seed %d: %d keys, %d before", n, s, held, room)
 			}
 		}
@@ -195,6 +277,9 @@ func TestCompileIsDeterministic(t *testing.T) {
 		list := append([]policy.Endpoint(nil), w.Inventory.Endpoints...)
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		w.Inventory.Endpoints = list
+		services := slices.Clone(w.Inventory.Services)
+		r.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
+		w.Inventory.Services = services
 		second, err := build(&w)
 		if err != nil {
 			t.Fatal(err)

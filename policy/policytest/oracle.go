@@ -4,6 +4,7 @@ package policytest
 
 import (
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -170,11 +171,14 @@ func JudgeIngress(policies []*networkingv1.NetworkPolicy, src, dst Actor, proto 
 
 // JudgeEgress is the documentation of NetworkPolicySpec.egress.
 func JudgeEgress(policies []*networkingv1.NetworkPolicy, src, dst Actor, proto flow.Proto, port uint16) Verdict {
-	v := Verdict{Isolated: map[string]bool{}, Rules: map[RuleName]bool{}}
 	if src.Pod == nil || src.Pod == dst.Pod {
-		v.Allowed = true
-		return v
+		return Verdict{Allowed: true, Isolated: map[string]bool{}, Rules: map[RuleName]bool{}}
 	}
+	return judgeEgressRules(policies, src, dst, proto, port)
+}
+
+func judgeEgressRules(policies []*networkingv1.NetworkPolicy, src, dst Actor, proto flow.Proto, port uint16) Verdict {
+	v := Verdict{Isolated: map[string]bool{}, Rules: map[RuleName]bool{}}
 	for _, np := range policies {
 		if np.Namespace != src.Pod.Namespace || !selected(&np.Spec.PodSelector, src.Pod.Labels) || !hasType(np, "Egress") {
 			continue
@@ -191,7 +195,59 @@ func JudgeEgress(policies []*networkingv1.NetworkPolicy, src, dst Actor, proto f
 	return v
 }
 
-// Judge returns both sides of p.
+// Judge returns both sides of p, which does not go to a service.
 func Judge(policies []*networkingv1.NetworkPolicy, p Probe) (egress, ingress Verdict) {
 	return JudgeEgress(policies, p.Src, p.Dst, p.Proto, p.Port), JudgeIngress(policies, p.Src, p.Dst, p.Proto, p.Port)
+}
+
+// JudgeService is what the package comment of policy says of egress to a service: all of its backends, or nothing. The rules
+// are those for the first backend.
+func JudgeService(policies []*networkingv1.NetworkPolicy, p Probe, backends []Probe) Verdict {
+	if p.Src.Pod == nil {
+		return Verdict{Allowed: true, Isolated: map[string]bool{}, Rules: map[RuleName]bool{}}
+	}
+	v := judgeEgressRules(policies, p.Src, p.Dst, p.Proto, p.Port)
+	v.Rules = map[RuleName]bool{}
+	if len(v.Isolated) == 0 {
+		return v
+	}
+	v.Allowed = len(backends) > 0
+	for i, b := range backends {
+		one := judgeEgressRules(policies, b.Src, b.Dst, b.Proto, b.Port)
+		if i == 0 {
+			v.Rules = one.Rules
+		}
+		v.Allowed = v.Allowed && one.Allowed
+	}
+	if !v.Allowed {
+		v.Rules = map[RuleName]bool{}
+	}
+	return v
+}
+
+// Backends returns p as it may go on if it goes to a port of a service of w, sorted; otherwise service is false.
+func (w *World) Backends(p Probe) (backends []Probe, service bool) {
+	var to []netip.AddrPort
+	for _, s := range w.Inventory.Services {
+		for _, f := range s.Forwards {
+			if f.Addr == p.Dst.Addr && f.Port == p.Port && f.Proto == p.Proto {
+				service, to = true, append(to, f.To...)
+			}
+		}
+	}
+	slices.SortFunc(to, netip.AddrPort.Compare)
+	for _, b := range slices.Compact(to) {
+		backends = append(backends, Probe{p.Src, w.actor(b.Addr()), p.Proto, b.Port()})
+	}
+	return backends, service
+}
+
+// actor returns who has an address.
+func (w *World) actor(a netip.Addr) Actor {
+	for _, known := range w.actors(a.Is4()) {
+		if known.Addr == a {
+			return known
+		}
+	}
+	return Actor{Addr: a}
 }

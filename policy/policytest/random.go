@@ -99,10 +99,30 @@ func RandomWorld(r Dice) World {
 		w.Inventory.Endpoints = append(w.Inventory.Endpoints, p)
 	}
 	w.Options.BlocksSkipPods = r.Chance(25)
+	w.RedrawServices(r)
 	for i := range r.IntN(10) {
 		w.Policies = append(w.Policies, RandomPolicy(r, i))
 	}
 	return w
+}
+
+// virtualAddrs are those of services; some blocks of cidrPool hold them.
+var virtualAddrs = []string{"10.96.0.1", "10.96.0.2", "172.16.0.99", "fd00:96::1", "2001:db8:8000::99"}
+
+// RedrawServices draws the services of w anew: few addresses and ports, so that several claim one, and some lead nowhere.
+func (w *World) RedrawServices(r Dice) {
+	w.Inventory.Services = nil
+	for i := range r.IntN(7) {
+		s := policy.Service{Namespace: One(r, Namespaces...), Name: fmt.Sprint("s", i)}
+		for range 1 + r.IntN(3) {
+			f := meta.Forward{Addr: netip.MustParseAddr(One(r, virtualAddrs...)), Port: One(r, PortPool...), Proto: One(r, protoPool...)}
+			for range r.IntN(3) {
+				f.To = append(f.To, netip.AddrPortFrom(One(r, w.actors(f.Addr.Is4())...).Addr, One(r, PortPool...)))
+			}
+			s.Forwards = append(s.Forwards, f)
+		}
+		w.Inventory.Services = append(w.Inventory.Services, s)
+	}
 }
 
 // RandomPolicy draws a policy, which i names.
@@ -261,7 +281,23 @@ func (w *World) Probes(r Dice, n int) []Probe {
 		} else if r.Chance(20) {
 			p.Port = uint16(1 + r.IntN(65535))
 		}
+		if n := len(w.Inventory.Services); n > 0 && r.Chance(30) {
+			p = w.serviceProbe(r, p)
+		}
 		list = append(list, p)
 	}
 	return list
+}
+
+// serviceProbe redirects p to a service, most of the time to a port that it has.
+func (w *World) serviceProbe(r Dice, p Probe) Probe {
+	f := One(r, One(r, w.Inventory.Services...).Forwards...)
+	if f.Addr.Is4() != p.Src.Addr.Is4() {
+		p.Src = One(r, w.actors(f.Addr.Is4())...)
+	}
+	p.Dst = Actor{Addr: f.Addr}
+	if r.Chance(85) {
+		p.Proto, p.Port = f.Proto, f.Port
+	}
+	return p
 }

@@ -101,6 +101,14 @@ func (w *World) Text(p Probe) string {
 			fmt.Fprintf(&b, "%s on %s: labels %v, namespace %v, ports %v\n", a.Pod, a.Pod.Node, a.Pod.Labels, a.Pod.NamespaceLabels, a.Pod.Ports)
 		}
 	}
+	if backends, service := w.Backends(p); service {
+		fmt.Fprintf(&b, "a service: %v\n", backends)
+		for _, to := range backends {
+			if pod := to.Dst.Pod; pod != nil {
+				fmt.Fprintf(&b, "%s on %s: labels %v, namespace %v, ports %v\n", pod, pod.Node, pod.Labels, pod.NamespaceLabels, pod.Ports)
+			}
+		}
+	}
 	for _, np := range w.Policies {
 		y, err := yaml.Marshal(np)
 		fmt.Fprintf(&b, "---\n%s", y)
