@@ -10,9 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 )
 
@@ -46,9 +47,9 @@ type (
 		Ports         []containerPort `json:"ports"`
 	}
 	containerPort struct {
-		Name          string `json:"name"`
-		ContainerPort int32  `json:"containerPort"`
-		Protocol      string `json:"protocol"`
+		Name          string          `json:"name"`
+		ContainerPort int32           `json:"containerPort"`
+		Protocol      corev1.Protocol `json:"protocol"`
 	}
 	status struct {
 		Phase     string        `json:"phase"`
@@ -67,19 +68,24 @@ type (
 	}
 )
 
-var inventoryKinds = map[string]meta.Kind{"Pod": meta.Pod, "Namespace": meta.Namespace, "Node": meta.Node}
+// inventoryKinds are the kinds that an inventory is made of, with their versions.
+var inventoryKinds = map[string]string{
+	"Pod": "v1", "Namespace": "v1", "Node": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1",
+}
 
-// Inventory reads pods, namespaces and nodes, as "kubectl get pods,namespaces,nodes -A -o yaml" prints them, alone or in
-// lists, from paths as Paths takes them. Objects of other kinds are left out, and so are pods that have finished: their
-// addresses are others' by now. A node without an object of its own has the addresses that its pods say it has. Errors
-// are those of Paths, with what could be read.
+// Inventory reads pods, namespaces, nodes, services and EndpointSlices, as
+// "kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml" prints them, alone or in lists, from paths as Paths
+// takes them. Objects of other kinds are left out, and so are pods that have finished: their addresses are others' by now.
+// A node without an object of its own has the addresses that its pods say it has. A service leads to what the
+// EndpointSlices say, as Forwards has it: without them to nothing. Errors are those of Paths, with what could be read.
 func Inventory(paths []string, stdin io.Reader) ([]*meta.Object, error) {
-	v := inventory{origins: make(map[meta.Key]string), hosts: make(map[string][]netip.Addr)}
+	v := inventory{origins: make(map[id]string), hosts: make(map[string][]netip.Addr), slices: make(map[id][]*discoveryv1.EndpointSlice)}
 	v.loader.take = func(where string, tree any) { v.object(where, "", "", tree) }
 	if err := v.paths(paths, stdin); err != nil {
 		return nil, err
 	}
 	v.addHosts()
+	v.addForwards()
 	if len(v.problems) > 0 {
 		return v.objects, v.problems
 	}
@@ -88,10 +94,15 @@ func Inventory(paths []string, stdin io.Reader) ([]*meta.Object, error) {
 
 type inventory struct {
 	loader
-	objects []*meta.Object
-	origins map[meta.Key]string
-	hosts   map[string][]netip.Addr // of nodes by name, as pods tell them
+	objects  []*meta.Object
+	origins  map[id]string
+	hosts    map[string][]netip.Addr // of nodes by name, as pods tell them
+	services []service
+	slices   map[id][]*discoveryv1.EndpointSlice // by service
 }
+
+// id names an object of the API.
+type id struct{ kind, namespace, name string }
 
 // object takes one object of a document; path is its place in a list, kind what the list says its items are.
 func (v *inventory) object(where, path, kind string, tree any) {
@@ -102,7 +113,7 @@ func (v *inventory) object(where, path, kind string, tree any) {
 	}
 	h := headOf(m)
 	if kind != "" && h.kind == "" && h.version == "" { // items of a typed list need not repeat it
-		h.version, h.kind = "v1", kind
+		h.version, h.kind = inventoryKinds[kind], kind
 	}
 	if h.kind == "" || h.version == "" {
 		v.refuse(Problem{Where: where, Path: path, Text: "apiVersion or kind is missing"})
@@ -110,8 +121,7 @@ func (v *inventory) object(where, path, kind string, tree any) {
 	}
 	of, isList := strings.CutSuffix(h.kind, "List")
 	switch {
-	case h.version != "v1":
-	case isList && (of == "" || inventoryKinds[of] != 0):
+	case h.kind == "List" && h.version == "v1", isList && inventoryKinds[of] == h.version:
 		items, ok := m["items"].([]any)
 		if !ok && m["items"] != nil {
 			v.refuse(Problem{Where: where, Path: join(path, "items"), Text: "is not a list, but " + describe(m["items"])})
@@ -119,57 +129,103 @@ func (v *inventory) object(where, path, kind string, tree any) {
 		for i, item := range items {
 			v.object(where, fmt.Sprintf("%s[%d]", join(path, "items"), i), of, item)
 		}
-	case inventoryKinds[h.kind] != 0:
-		if h.kind == "Pod" {
+	case inventoryKinds[h.kind] == h.version:
+		if h.kind != "Namespace" && h.kind != "Node" {
 			h.namespace = cmp.Or(h.namespace, "default")
 		}
 		v.add(where, path, h, m)
 	}
 }
 
-// add takes a pod, namespace or node.
+// add takes an object of one of inventoryKinds.
 func (v *inventory) add(where, path string, h head, tree map[string]any) {
 	refused := false
 	refuse := func(at, text string) {
 		refused = true
 		v.refuse(Problem{Where: where, Object: h.name(), Path: strings.Trim(path+"."+at, "."), Text: text})
 	}
-	known := prune(tree, reflect.TypeFor[object]())
-	if conform(known, reflect.TypeFor[object](), "", refuse); refused {
+	var from any = &object{}
+	switch h.kind {
+	case "Service":
+		from = &corev1.Service{}
+	case "EndpointSlice":
+		from = &discoveryv1.EndpointSlice{}
+	}
+	if decode(tree, from, refuse); refused {
 		return
 	}
-	var from object
+	checkNames(h, refuse)
+	self := id{h.kind, h.namespace, h.objectName}
+	if h.kind == "Namespace" || h.kind == "Node" {
+		self.namespace = ""
+	}
+	if first, twice := v.origins[self]; twice {
+		refuse("", "is there already, in "+first)
+	}
+	v.origins[self] = where
+	var take func()
+	switch from := from.(type) {
+	case *object:
+		from.Metadata.Namespace = h.namespace
+		take = v.readObject(h.kind, from, refuse)
+	case *corev1.Service:
+		from.Namespace = h.namespace
+		take = v.readService(from, refuse)
+	case *discoveryv1.EndpointSlice:
+		from.Namespace = h.namespace
+		take = v.readSlice(from, refuse)
+	}
+	if !refused {
+		take()
+	}
+}
+
+// decode reads tree into what from points to. Fields that this type has not are left out.
+func decode(tree map[string]any, from any, refuse func(path, text string)) {
+	t := reflect.TypeOf(from).Elem()
+	known, ok := prune(tree, t), true
+	conform(known, t, "", func(path, text string) {
+		ok = false
+		refuse(path, text)
+	})
+	if !ok {
+		return
+	}
 	raw, err := json.Marshal(known)
 	if err == nil {
-		err = json.Unmarshal(raw, &from)
+		err = json.Unmarshal(raw, from)
 	}
 	if err != nil {
 		refuse("", oneLine(err))
-		return
 	}
-	if from.Metadata.Namespace = h.namespace; from.Metadata.Name == "" {
+}
+
+func checkNames(h head, refuse func(path, text string)) {
+	if h.objectName == "" {
 		refuse("metadata.name", "is missing")
 	}
-	for _, m := range validation.IsDNS1123Subdomain(cmp.Or(from.Metadata.Name, "x")) {
-		refuse("metadata.name", describe(from.Metadata.Name)+" is refused: "+m)
+	for _, m := range validation.IsDNS1123Subdomain(cmp.Or(h.objectName, "x")) {
+		refuse("metadata.name", describe(h.objectName)+" is refused: "+m)
 	}
 	if h.namespace != "" {
 		for _, m := range validation.IsDNS1123Label(h.namespace) {
 			refuse("metadata.namespace", describe(h.namespace)+" is refused: "+m)
 		}
 	}
-	c := objectReader{&from, refuse}
-	o := c.read(inventoryKinds[h.kind])
-	if first, twice := v.origins[o.Key()]; twice {
-		refuse("", "is there already, in "+first)
-	}
-	v.origins[o.Key()] = where
-	if refused || o.Kind == meta.Pod && (from.Status.Phase == "Succeeded" || from.Status.Phase == "Failed") {
-		return
-	}
-	v.objects = append(v.objects, o)
-	if o.Kind == meta.Pod && o.Node != "" {
-		v.hosts[o.Node] = append(v.hosts[o.Node], c.addrs("hostIP", from.Status.HostIP, from.Status.HostIPs)...)
+}
+
+// readObject reads a pod, namespace or node, and returns what takes it.
+func (v *inventory) readObject(kind string, from *object, refuse func(path, text string)) func() {
+	c := objectReader{from, refuse}
+	o := c.read(map[string]meta.Kind{"Pod": meta.Pod, "Namespace": meta.Namespace, "Node": meta.Node}[kind])
+	return func() {
+		if o.Kind == meta.Pod && (from.Status.Phase == "Succeeded" || from.Status.Phase == "Failed") {
+			return
+		}
+		v.objects = append(v.objects, o)
+		if o.Kind == meta.Pod && o.Node != "" {
+			v.hosts[o.Node] = append(v.hosts[o.Node], c.addrs("hostIP", from.Status.HostIP, from.Status.HostIPs)...)
+		}
 	}
 }
 
@@ -182,7 +238,7 @@ func (v *inventory) addHosts() {
 	slices.Sort(names)
 	for _, name := range names {
 		o := &meta.Object{Kind: meta.Node, Name: name, Node: name, Addrs: v.hosts[name]}
-		if _, known := v.origins[o.Key()]; known || len(o.Addrs) == 0 {
+		if _, known := v.origins[id{kind: "Node", name: name}]; known || len(o.Addrs) == 0 {
 			continue
 		}
 		slices.SortFunc(o.Addrs, netip.Addr.Compare)
@@ -260,15 +316,11 @@ func (c objectReader) addr(path, text string) netip.Addr {
 
 // ports returns the named ports. Init containers that go on running beside the others have some too.
 func (c objectReader) ports() (out []meta.Port) {
-	protos := map[string]flow.Proto{"": flow.ProtoTCP, "TCP": flow.ProtoTCP, "UDP": flow.ProtoUDP, "SCTP": flow.ProtoSCTP}
 	add := func(at string, ports []containerPort) {
 		for i, p := range ports {
 			path := fmt.Sprintf("%s.ports[%d]", at, i)
-			proto, known := protos[p.Protocol]
-			if !known {
-				c.refuse(path+".protocol", describe(p.Protocol)+" is not one of TCP, UDP, SCTP")
-			}
-			if p.ContainerPort < 1 || p.ContainerPort > 65535 {
+			checkProtocol(path, p.Protocol, c.refuse)
+			if !isPort(p.ContainerPort) {
 				c.refuse(path+".containerPort", fmt.Sprintf("%d is not a port from 1 to 65535", p.ContainerPort))
 			}
 			if p.Name == "" {
@@ -277,7 +329,7 @@ func (c objectReader) ports() (out []meta.Port) {
 			for _, m := range validation.IsValidPortName(p.Name) {
 				c.refuse(path+".name", describe(p.Name)+" is refused: "+m)
 			}
-			out = append(out, meta.Port{Name: p.Name, Number: uint16(p.ContainerPort), Proto: proto})
+			out = append(out, meta.Port{Name: p.Name, Number: uint16(p.ContainerPort), Proto: protocols[p.Protocol]})
 		}
 	}
 	for i, container := range c.Spec.Containers {
@@ -293,6 +345,9 @@ func (c objectReader) ports() (out []meta.Port) {
 
 // prune returns tree without the fields that t has not.
 func prune(tree any, t reflect.Type) any {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	switch v := tree.(type) {
 	case map[string]any:
 		if t.Kind() != reflect.Struct {

@@ -1,6 +1,7 @@
 // Package load reads NetworkPolicy objects (networking.k8s.io/v1) from YAML or JSON into the model of policy, and pods,
-// namespaces and nodes (v1) for them to act on. It is strict: what is unknown, malformed or not supported is refused with the place where it is, since a rule that is half
-// understood lets somebody in or keeps somebody out.
+// namespaces, nodes (v1) and services with their EndpointSlices (discovery.k8s.io/v1) for them to act on. It is strict: what
+// is unknown, malformed or not supported is refused with the place where it is, since a rule that is half understood lets
+// somebody in or keeps somebody out.
 package load
 
 import (
