@@ -76,7 +76,7 @@ func (e *Enforcer) write(compiled *policy.Compiled, owned map[uint32]policy.Endp
 	if was == nil {
 		was = policy.Nothing()
 	}
-	w := between(was, compiled, e.records, records)
+	w := between(policy.Diff(was, compiled), e.records, records)
 	if !w.empty() {
 		if err := e.path.WritePolicy(&w); err != nil {
 			if back := e.takeBack(was, compiled, records); back != nil {
@@ -95,12 +95,12 @@ func (e *Enforcer) write(compiled *policy.Compiled, owned map[uint32]policy.Endp
 // takeBack undoes as much of the way to the given state as was written. Kernels before 6.13 do not change the value of a
 // key in a full trie (kernel/bpf/lpm_trie.c): then room is made first, and the rest written again.
 func (e *Enforcer) takeBack(was, compiled *policy.Compiled, records map[uint32]Record) error {
-	back := between(compiled, was, records, e.records)
+	back := between(policy.Undo(was, compiled), records, e.records)
 	err := e.path.WritePolicy(&back)
 	if err == nil || errors.Is(err, ErrUnloaded) {
 		return err
 	}
-	room := Write{DropRecords: back.DropRecords, DropPeers: back.DropPeers, DropCIDRs: back.DropCIDRs, DropEntries: back.DropEntries}
+	room := Write{DropRecords: back.DropRecords, DropServices: back.DropServices, DropPeers: back.DropPeers, DropCIDRs: back.DropCIDRs, DropEntries: back.DropEntries}
 	if err := e.path.WritePolicy(&room); err != nil {
 		return e.unknown(was, compiled, records, err)
 	}
@@ -124,11 +124,10 @@ func (e *Enforcer) unknown(a, b *policy.Compiled, records map[uint32]Record, err
 }
 
 // between is how the kernel gets from one state to another.
-func between(from, to *policy.Compiled, had, want map[uint32]Record) Write {
-	c := policy.Diff(from, to)
+func between(c policy.Changes, had, want map[uint32]Record) Write {
 	w := Write{
-		Entries: c.Entries, CIDRs: c.CIDRs, Peers: c.Peers,
-		DropPeers: c.DropPeers, DropCIDRs: c.DropCIDRs, DropEntries: c.DropEntries,
+		Entries: c.Entries, CIDRs: c.CIDRs, Peers: c.Peers, Services: c.Services,
+		DropServices: c.DropServices, DropPeers: c.DropPeers, DropCIDRs: c.DropCIDRs, DropEntries: c.DropEntries,
 	}
 	for _, ifindex := range slices.Sorted(maps.Keys(want)) {
 		if r, there := had[ifindex]; !there || r != want[ifindex] {

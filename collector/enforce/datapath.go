@@ -12,7 +12,8 @@ type Datapath interface {
 	// Loaded is closed when WritePolicy can be called.
 	Loaded() <-chan struct{}
 
-	// WritePolicy makes the changes of w in the order of its fields, each key at once, and has verdicts asked anew. At
+	// WritePolicy makes the changes of w in the order of its fields, each key at once, and has verdicts asked anew. No
+	// decision that began before DropServices were gone goes on when the rest is dropped. At
 	// the first failure it stops and returns an error, ErrFull where there was no room; what it wrote stays. Keys to
 	// drop may be missing. ErrUnloaded: the datapath has gone, and all of its maps with it.
 	WritePolicy(w *Write) error
@@ -26,15 +27,17 @@ var (
 
 // Write is a policy.Changes for interfaces in place of endpoints.
 type Write struct {
-	Entries []policy.EntryValue
-	CIDRs   []policy.PrefixValue
-	Peers   []policy.PeerValue
-	Records []RecordValue
+	Entries  []policy.EntryValue
+	CIDRs    []policy.PrefixValue
+	Peers    []policy.PeerValue
+	Services []policy.ServiceValue
+	Records  []RecordValue
 
-	DropRecords []uint32 // ifindex
-	DropPeers   []flow.Addr
-	DropCIDRs   []policy.Prefix
-	DropEntries []policy.Entry
+	DropRecords  []uint32 // ifindex
+	DropServices []policy.ServiceKey
+	DropPeers    []flow.Addr
+	DropCIDRs    []policy.Prefix
+	DropEntries  []policy.Entry
 }
 
 // Record is what decides at an interface.
@@ -51,6 +54,6 @@ type RecordValue struct {
 }
 
 func (w *Write) empty() bool {
-	return len(w.Entries)+len(w.CIDRs)+len(w.Peers)+len(w.Records)+
-		len(w.DropRecords)+len(w.DropPeers)+len(w.DropCIDRs)+len(w.DropEntries) == 0
+	return len(w.Entries)+len(w.CIDRs)+len(w.Peers)+len(w.Services)+len(w.Records)+
+		len(w.DropRecords)+len(w.DropServices)+len(w.DropPeers)+len(w.DropCIDRs)+len(w.DropEntries) == 0
 }

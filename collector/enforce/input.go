@@ -149,8 +149,8 @@ func (in *inputs) setPolicies(source int, set []policy.Policy) {
 // update reports whether u says anything new that policy can see.
 func (in *inputs) update(u meta.Update) bool {
 	key := u.Object.Key()
-	if key.Kind == meta.Service {
-		return false
+	if key.Kind == meta.Service && len(u.Object.Forwards) == 0 {
+		u.Deleted = true // without a virtual address it is nothing to policy
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -171,7 +171,11 @@ func (in *inputs) update(u meta.Update) bool {
 // same reports whether policy and its interfaces cannot tell a from b.
 func same(a, b *meta.Object) bool {
 	return a.Node == b.Node && a.HostNetwork == b.HostNetwork && a.NetNS == b.NetNS && maps.Equal(a.Labels, b.Labels) &&
-		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Ports, b.Ports)
+		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Forwards, b.Forwards, sameForward)
+}
+
+func sameForward(a, b meta.Forward) bool {
+	return a.Addr == b.Addr && a.Port == b.Port && a.Proto == b.Proto && slices.Equal(a.To, b.To)
 }
 
 // current returns all policies and objects. Where several sources have a policy of one name, that of the first counts.

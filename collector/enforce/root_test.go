@@ -7,12 +7,15 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/parallax-flow/parallax/collector/enforce"
+	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 	"github.com/parallax-flow/parallax/policy"
 )
@@ -37,6 +40,7 @@ func begin(t *testing.T, d *tables, change func(*enforce.Config), sources ...enf
 	return e
 }
 
+// simplePods are three pods, and the service of one of them.
 func simplePods() []*meta.Object {
 	var list []*meta.Object
 	for i, name := range []string{"x", "y", "z"} {
@@ -44,7 +48,13 @@ func simplePods() []*meta.Object {
 			Kind: meta.Pod, Namespace: "c", Name: name, Node: "n1", Labels: map[string]string{"app": name}, Addrs: addrs(fmt.Sprintf("10.0.0.%d", i+1)),
 		})
 	}
-	return list
+	return append(list, service("c", "s", meta.Forward{
+		Addr: netip.MustParseAddr("10.96.0.1"), Port: 80, Proto: flow.ProtoTCP, To: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.3:8080")},
+	}))
+}
+
+func service(namespace, name string, forwards ...meta.Forward) *meta.Object {
+	return &meta.Object{Kind: meta.Service, Namespace: namespace, Name: name, Labels: map[string]string{}, Forwards: forwards}
 }
 
 func compiled(policies []policy.Policy, objects []*meta.Object) *policy.Compiled {
@@ -197,8 +207,8 @@ func (failing) WatchPolicies(context.Context, func([]policy.Policy)) error {
 
 // TestRefusedWritesAreTakenBack refuses a change in all the ways there are.
 func TestRefusedWritesAreTakenBack(t *testing.T) {
-	old := read(t, doc("c", "old", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: x}}}], ports: [{port: 80}]}]}"))
-	next := read(t, doc("c", "next", "{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81, endPort: 90}]}]}"))
+	old := read(t, doc("c", "old", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: x}}}], ports: [{port: 80}]}], egress: [{}]}"))
+	next := read(t, doc("c", "next", "{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81, endPort: 90}]}], egress: [{to: [{podSelector: {}}]}]}"))
 	for name, spoil := range map[string]func(*tables){
 		"full":                         func(d *tables) { d.room = len(d.entries) + 2 },
 		"full, of an old kernel":       func(d *tables) { d.room, d.old = len(d.entries)+2, true },
@@ -283,7 +293,7 @@ func TestUpdatesThatPolicyCannotSeeAreNoNews(t *testing.T) {
 	again := *pods[0]
 	again.Labels, again.Workload = maps.Clone(again.Labels), "another"
 	for _, u := range []meta.Update{
-		{Object: &again}, {Object: &meta.Object{Kind: meta.Service, Namespace: "c", Name: "s"}}, {},
+		{Object: &again}, {Object: service("c", "without addresses")}, {Object: simplePods()[3]}, {},
 		{Object: &meta.Object{Kind: meta.Pod, Namespace: "c", Name: "never was"}, Deleted: true},
 	} {
 		e.Update(u)
@@ -293,6 +303,48 @@ func TestUpdatesThatPolicyCannotSeeAreNoNews(t *testing.T) {
 	}
 	if s := e.Stats(); s.Compiles != before.Compiles {
 		t.Errorf("%d compiles, %d before", s.Compiles, before.Compiles)
+	}
+}
+
+// TestServicesAreNews changes, removes and brings back a service.
+func TestServicesAreNews(t *testing.T) {
+	d := newTables()
+	policies := read(t, doc("c", "p", "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: z}}}]}]}"))
+	e := begin(t, d, nil, enforce.Static(policies))
+	objects := simplePods()
+	for _, o := range objects {
+		e.Update(meta.Update{Object: o})
+	}
+	if s := settled(t, e); s.Services != 1 {
+		t.Errorf("%+v", s)
+	}
+	forward := objects[3].Forwards[0]
+	more := forward
+	more.To = append(slices.Clone(more.To), netip.MustParseAddrPort("10.0.0.2:8080"))
+	for _, c := range []struct {
+		name    string
+		u       meta.Update
+		allowed bool
+		known   bool
+	}{
+		{"another backend", meta.Update{Object: service("c", "s", more)}, false, true},
+		{"the old backends", meta.Update{Object: service("c", "s", forward)}, true, true},
+		{"no virtual address", meta.Update{Object: service("c", "s")}, false, false},
+		{"back again", meta.Update{Object: service("c", "s", forward)}, true, true},
+		{"deleted", meta.Update{Object: service("c", "s"), Deleted: true}, false, false},
+	} {
+		e.Update(c.u)
+		settled(t, e)
+		d.mu.Lock()
+		number, known := d.services[policy.ServiceKey{Addr: flow.AddrFrom(forward.Addr), Port: 80, Proto: flow.ProtoTCP}]
+		allowed := false
+		for k := range d.entries {
+			allowed = allowed || k.Kind == policy.PeerService && k.Peer == number
+		}
+		d.mu.Unlock()
+		if known != c.known || allowed != c.allowed {
+			t.Errorf("%s: known %t, allowed %t", c.name, known, allowed)
+		}
 	}
 }
 

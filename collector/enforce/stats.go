@@ -22,8 +22,8 @@ type Stats struct {
 	Contested int // pods whose address two network namespaces claim: they are not bound
 
 	// What the kernel holds, keys by table.
-	Records, Peers, CIDRs, Entries int
-	Rules                          int // numbers that Decision knows of today's policies
+	Records, Peers, CIDRs, Services, Entries int
+	Rules                                    int // numbers that Decision knows of today's policies
 
 	Compiles    uint64
 	Writes      uint64 // that changed the kernel's tables
@@ -75,7 +75,7 @@ func (e *Enforcer) tell(err error, policies int, owned map[uint32]policy.Endpoin
 	s.LastApply, s.LastApplied = now.Sub(began), now
 	c := e.inForce
 	s.Records, s.Peers, s.CIDRs, s.Entries, s.Rules = len(e.records), len(c.Peers), len(c.CIDRs), len(c.Entries), len(c.Rules)
-	s.Endpoints = len(c.Endpoints)
+	s.Endpoints, s.Services = len(c.Endpoints), len(c.Services)
 	bound := make(map[policy.EndpointKey]bool, len(owned))
 	for ifindex := range e.records {
 		bound[owned[ifindex]] = true
@@ -89,7 +89,7 @@ func (e *Enforcer) tell(err error, policies int, owned map[uint32]policy.Endpoin
 // remedy says what a person can do about err.
 func remedy(err error) string {
 	if errors.Is(err, ErrFull) {
-		return "have fewer rules, blocks or port ranges select pods of this node, or let rules select fewer pods"
+		return "have fewer rules, blocks or port ranges select pods of this node, or let rules select fewer pods and services"
 	}
 	return "see the error"
 }

@@ -15,23 +15,24 @@ import (
 
 // tables are a datapath in memory.
 type tables struct {
-	mu      sync.Mutex
-	loaded  chan struct{}
-	room    int  // keys of entries, 0: any number
-	old     bool // a full table does not take another value of a key, as tries before Linux 6.13
-	refuse  int  // so many of the next writes fail at once
-	spare   int  // but so many before them do not
-	entries map[policy.Entry]uint32
-	cidrs   map[policy.Prefix]uint32
-	peers   map[flow.Addr]uint32
-	records map[uint32]enforce.Record
-	writes  int
+	mu       sync.Mutex
+	loaded   chan struct{}
+	room     int  // keys of entries, 0: any number
+	old      bool // a full table does not take another value of a key, as tries before Linux 6.13
+	refuse   int  // so many of the next writes fail at once
+	spare    int  // but so many before them do not
+	entries  map[policy.Entry]uint32
+	cidrs    map[policy.Prefix]uint32
+	peers    map[flow.Addr]uint32
+	services map[policy.ServiceKey]uint32
+	records  map[uint32]enforce.Record
+	writes   int
 }
 
 func newTables() *tables {
 	d := &tables{
 		loaded: make(chan struct{}), entries: map[policy.Entry]uint32{}, cidrs: map[policy.Prefix]uint32{},
-		peers: map[flow.Addr]uint32{}, records: map[uint32]enforce.Record{},
+		peers: map[flow.Addr]uint32{}, services: map[policy.ServiceKey]uint32{}, records: map[uint32]enforce.Record{},
 	}
 	close(d.loaded)
 	return d
@@ -63,11 +64,17 @@ func (d *tables) WritePolicy(w *enforce.Write) error {
 	for _, e := range w.Peers {
 		d.peers[e.Addr] = e.Identity
 	}
+	for _, e := range w.Services {
+		d.services[e.Key] = e.Number
+	}
 	for _, e := range w.Records {
 		d.records[e.Ifindex] = e.Record
 	}
 	for _, k := range w.DropRecords {
 		delete(d.records, k)
+	}
+	for _, k := range w.DropServices {
+		delete(d.services, k)
 	}
 	for _, k := range w.DropPeers {
 		delete(d.peers, k)
@@ -86,7 +93,7 @@ func (d *tables) holds(t *testing.T, want *policy.Compiled) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, diff := range []string{cmp.Diff(want.Entries, d.entries), cmp.Diff(want.CIDRs, d.cidrs), cmp.Diff(want.Peers, d.peers)} {
+	for _, diff := range []string{cmp.Diff(want.Entries, d.entries), cmp.Diff(want.CIDRs, d.cidrs), cmp.Diff(want.Peers, d.peers), cmp.Diff(want.Services, d.services)} {
 		if diff != "" {
 			t.Error(diff)
 		}

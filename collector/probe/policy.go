@@ -30,8 +30,11 @@ func (d *datapath) writePolicy(w *enforce.Write) error {
 	if err := d.putPolicy(w); err != nil {
 		return err
 	}
+	if err := d.closePolicy(w); err != nil {
+		return err
+	}
 	if len(w.DropPeers)+len(w.DropCIDRs)+len(w.DropEntries) > 0 {
-		gracePeriod() // a program that runs has read a record or an identity whose keys are about to go
+		gracePeriod() // a program that runs has read a record, a service or an identity whose keys are about to go
 	}
 	if err := d.dropPolicy(w); err != nil {
 		return err
@@ -62,6 +65,11 @@ func (d *datapath) putPolicy(w *enforce.Write) error {
 			return err
 		}
 	}
+	for _, e := range w.Services {
+		if err := put(d.objects.PolicyServices, serviceKey(e.Key), e.Number); err != nil {
+			return err
+		}
+	}
 	for _, e := range w.Records {
 		if err := put(d.objects.PolicyRecords, e.Ifindex, record(e.Record)); err != nil {
 			return err
@@ -70,12 +78,22 @@ func (d *datapath) putPolicy(w *enforce.Write) error {
 	return nil
 }
 
-func (d *datapath) dropPolicy(w *enforce.Write) error {
+// closePolicy drops what leads to other keys.
+func (d *datapath) closePolicy(w *enforce.Write) error {
 	for _, ifindex := range w.DropRecords {
 		if err := remove(d.objects.PolicyRecords, ifindex); err != nil {
 			return err
 		}
 	}
+	for _, k := range w.DropServices {
+		if err := remove(d.objects.PolicyServices, serviceKey(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *datapath) dropPolicy(w *enforce.Write) error {
 	for _, a := range w.DropPeers {
 		if err := remove(d.objects.PolicyPeers, a); err != nil {
 			return err
@@ -142,6 +160,10 @@ func ruleKey(e policy.Entry) bpf.PolicyRule {
 func blockKey(p policy.Prefix) bpf.PolicyBlock {
 	const before = 96 // bits of pad and table
 	return bpf.PolicyBlock{Prefixlen: before + uint32(p.Bits), Table: p.Table, Addr: p.Addr}
+}
+
+func serviceKey(k policy.ServiceKey) bpf.PolicyService {
+	return bpf.PolicyService{Addr: k.Addr, Port: bigEndian(k.Port), Proto: uint8(k.Proto)}
 }
 
 func record(r enforce.Record) bpf.PolicyRecord {

@@ -108,6 +108,14 @@ func TestPolicyKeys(t *testing.T) {
 	if want := (bpf.PolicyBlock{Prefixlen: 224, Table: 7, Addr: [16]byte{15: 1}}); b != want {
 		t.Errorf("%+v, want %+v", b, want)
 	}
+	e := ruleKey(policy.Entry{Table: 7, Peer: 300, Kind: policy.PeerService})
+	if want := (bpf.PolicyRule{Prefixlen: 104, Peer: 300, Table: 7, Kind: 3}); e != want {
+		t.Errorf("%+v, want %+v", e, want)
+	}
+	s := serviceKey(policy.ServiceKey{Addr: flow.Addr{15: 1}, Port: 0x1f90, Proto: flow.ProtoTCP})
+	if want := (bpf.PolicyService{Addr: [16]byte{15: 1}, Port: bigEndian(8080), Proto: 6}); s != want {
+		t.Errorf("%+v, want %+v", s, want)
+	}
 	r := record(enforce.Record{Record: policy.Record{Tables: [2]uint64{1, 2}, Deny: [2]uint32{3, 4}, Identity: 5}, Audit: true, SkipPods: true})
 	if want := (bpf.PolicyRecord{Table: [2]uint64{1, 2}, Deny: [2]uint32{3, 4}, Identity: 5, Flags: bpf.PolicyAudit | bpf.PolicySkipPods}); r != want {
 		t.Errorf("%+v, want %+v", r, want)
