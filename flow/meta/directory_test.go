@@ -68,6 +68,26 @@ func TestLookupByTime(t *testing.T) {
 	}
 }
 
+// TestForwardsNameNothing holds that where a service leads says nothing about who has an address.
+func TestForwardsNameNothing(t *testing.T) {
+	d, _ := newTest()
+	service := Object{Kind: Service, Namespace: "x", Name: "s", Addrs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}}
+	d.Update(Update{Object: &service})
+	endpoint := d.Lookup(flow.AddrFrom(service.Addrs[0]), 1)
+	leads := service
+	leads.Forwards = []Forward{{Addr: netip.MustParseAddr("192.0.2.1"), Port: 80, Proto: flow.ProtoTCP, To: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}}}
+	d.Update(Update{Object: &leads})
+	if got := []string{d.name("192.0.2.1", 1), d.name("10.0.0.1", 1)}; !cmp.Equal(got, []string{"", ""}) {
+		t.Errorf("named by where a service leads: %q", got)
+	}
+	if d.Lookup(flow.AddrFrom(service.Addrs[0]), 1) != endpoint {
+		t.Error("another endpoint for the same names")
+	}
+	if got := d.Objects(Service); len(got) != 1 || got[0] != &leads {
+		t.Errorf("what is known last: %+v", got)
+	}
+}
+
 func TestForgetsWithTime(t *testing.T) {
 	d, c := newTest()
 	for i := range 1000 {
