@@ -16,6 +16,16 @@ func (s *Server) Create(collection string, object any) {
 	}
 }
 
+// Get returns the object at path, or the list that a collection is, in JSON.
+func (s *Server) Get(path string) []byte {
+	s.t.Helper()
+	code, answer, err := s.server.Do(s.t.Context(), http.MethodGet, path, "", nil)
+	if err != nil || code != http.StatusOK {
+		s.t.Fatalf("GET %s: %d %s %v", path, code, answer, err)
+	}
+	return answer
+}
+
 // Patch merges change into the object at path ("/api/v1/namespaces/a/pods/b/status").
 func (s *Server) Patch(path string, change any) {
 	s.t.Helper()

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/parallax-flow/parallax/flow/meta"
+	"github.com/parallax-flow/parallax/policy/load"
 )
 
 const servicesPath = "/api/v1/namespaces/shop/services"
@@ -163,9 +165,28 @@ func TestForwards(t *testing.T) {
 		!assigned.Addrs[0].Is4() || !assigned.Addrs[1].Is6() || assigned.Forwards[0].To != nil {
 		t.Errorf("addresses that the server chose: %+v", assigned)
 	}
+	t.Run("as in a file", func(t *testing.T) { c.compareWithFile(t, l) })
 	t.Run("changes", func(t *testing.T) { c.changeForwards(t, l) })
 	if got := c.logged(); got != "" {
 		t.Errorf("logged: %s", got)
+	}
+}
+
+// compareWithFile reads what the server has as a file, too: policies are explained from one.
+func (c *cluster) compareWithFile(t *testing.T, l *listener) {
+	text := slices.Concat(c.Get(servicesPath), []byte("\n---\n"), c.Get(slicesPath))
+	objects, err := load.Inventory([]string{"-"}, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := listener{last: map[string]*meta.Object{}, times: map[string]int{}}
+	for _, o := range objects {
+		file.take(meta.Update{Object: o})
+	}
+	for _, name := range []string{"web", "assigned", "headless", "elsewhere"} {
+		if diff := cmp.Diff(l.forwards(name), file.forwards(name)); diff != "" {
+			t.Errorf("%s in a file: %s", name, diff)
+		}
 	}
 }
 
