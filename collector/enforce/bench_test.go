@@ -44,8 +44,38 @@ func large(t testing.TB) policy.Input {
 	return policy.Input{Policies: r.Policies, Inventory: policy.FromMeta(objects), Node: "n7"}
 }
 
+// services are 1,000 with two ports each, and five backends in their namespace; the first is the cluster's DNS.
+func services() (list []policy.Service) {
+	for i := range 1000 {
+		s := policy.Service{Namespace: fmt.Sprint("ns", i%50), Name: fmt.Sprint("s", i)}
+		for j, port := range [...]uint16{80, 443} {
+			f := meta.Forward{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i / 250), byte(1 + i%250)}), Port: port, Proto: flow.ProtoTCP}
+			target := [...]uint16{8080, 8443}[j]
+			if i == 0 {
+				f.Port, f.Proto, target = [...]uint16{53, 9153}[j], [...]flow.Proto{flow.ProtoUDP, flow.ProtoTCP}[j], [...]uint16{53, 9153}[j]
+			}
+			for k := range 5 {
+				n := i%50 + 50*((i/50+k*7)%100) // a pod of ns(i%50)
+				f.To = append(f.To, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n / 100), 0, byte(n % 100)}), target))
+			}
+			s.Forwards = append(s.Forwards, f)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
 func BenchmarkCompile(b *testing.B) {
+	compile(b, large(b))
+}
+
+func BenchmarkCompileServices(b *testing.B) {
 	in := large(b)
+	in.Inventory.Services = services()
+	compile(b, in)
+}
+
+func compile(b *testing.B, in policy.Input) {
 	b.ReportAllocs()
 	var c *policy.Compiled
 	for b.Loop() {
@@ -54,6 +84,7 @@ func BenchmarkCompile(b *testing.B) {
 	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/compile")
 	b.ReportMetric(float64(len(c.Entries)), "entries")
 	b.ReportMetric(float64(len(c.Peers)), "peers")
+	b.ReportMetric(float64(len(c.Services)), "services")
 }
 
 // BenchmarkWrite writes a large policy into an empty kernel table and removes it: two writes an operation, the first without
