@@ -16,6 +16,7 @@ import (
 type kubernetes struct {
 	api     string                        // auto, off, or the path of a kubeconfig; empty: off
 	allPods bool                          // of the whole cluster, not of this node alone
+	decides bool                          // policy needs to know where services lead, too
 	place   func(meta.Syncer) meta.Syncer // adds what an API server does not tell; nil: nothing
 }
 
@@ -25,7 +26,7 @@ func (k *kubernetes) register(f *pflag.FlagSet) {
 
 // config returns how to watch for a node, and whether to.
 func (k *kubernetes) config(node, cluster string, log *slog.Logger) (kube.Config, bool) {
-	c := kube.Config{Kubeconfig: k.api, Node: node, AllPods: k.allPods, Cluster: cluster, Logger: log}
+	c := kube.Config{Kubeconfig: k.api, Node: node, AllPods: k.allPods, Forwards: k.decides, Cluster: cluster, Logger: log}
 	switch k.api {
 	case "", "off":
 		return c, false

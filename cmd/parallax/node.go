@@ -86,7 +86,9 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 		return nil, err
 	}
 	mode := o.policy.parsed()
-	o.kubernetes.allPods = o.kubernetes.allPods || mode != enforce.Observe // the peers of its pods are everywhere
+	if mode != enforce.Observe { // the peers of its pods are everywhere
+		o.kubernetes.allPods, o.kubernetes.decides = true, true
+	}
 	api, cluster := o.kubernetes.config(node.Name, o.cluster, log)
 	policies := o.policy.sources(api, cluster, log)
 	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)

@@ -40,7 +40,7 @@ each rule that does not match the first condition that fails. It asks files, not
 WHO is NAMESPACE/POD, NAMESPACE/WORKLOAD (its first pod) or an address. PORT is the destination's, behind the translation of
 services: 443, 443/TCP, 53/UDP, or the name of a port of the destination pod. Traffic must be allowed at both sides.`,
 		Example: `  kubectl get networkpolicies -A -o yaml > policies.yaml
-  kubectl get pods,namespaces,nodes -A -o yaml > cluster.yaml
+  kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml > cluster.yaml
   parallax policy explain --from shop/web --to data/postgres-0 --port 5432 --policies policies.yaml --inventory cluster.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 && len(o.policies) == 0 {
@@ -78,7 +78,7 @@ func (o *explainOptions) check() error {
 		{o.to != "", "--to", "to whom, as NAMESPACE/POD or an address"},
 		{o.port != "", "--port", "the destination's port, as 443/TCP or http"},
 		{len(o.policies) > 0, "--policies", "a file or folder of NetworkPolicy objects"},
-		{len(o.inventory) > 0, "--inventory", "a file made by kubectl get pods,namespaces,nodes -A -o yaml"},
+		{len(o.inventory) > 0, "--inventory", "a file made by kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml"},
 	} {
 		if !f.set {
 			return fmt.Errorf("%s is missing: %s", f.name, f.hint)
