@@ -27,6 +27,8 @@ type cluster struct {
 	remote  []*meta.Object
 	nodes   []*meta.Object
 	spaces  map[netip.Addr]*space // who has an address
+
+	services []*meta.Object // see addServices
 }
 
 type pod struct {
@@ -182,7 +184,7 @@ func (c *cluster) objects(labels map[string]map[string]string) []*meta.Object {
 	for _, p := range c.pods {
 		list = append(list, p.object)
 	}
-	return append(list, c.remote...)
+	return append(append(list, c.remote...), c.services...)
 }
 
 // redraw gives all pods and namespaces other labels, and pods other named ports.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/parallax-flow/parallax/flow"
+	"github.com/parallax-flow/parallax/policy"
 	"github.com/parallax-flow/parallax/policy/policytest"
 )
 
@@ -15,8 +16,11 @@ import (
 type attempt struct {
 	policytest.Probe
 	tuple
+	service bool    // the probe goes to one
+	beyond  []tuple // as its backends see it
 	fd      int
 	passed  bool
+	refused bool // it passed, and nobody listens
 	dropped bool
 	wrong   error
 }
@@ -41,7 +45,7 @@ func (r *rig) begin(p policytest.Probe) *attempt {
 		if err := unix.Connect(a.fd, sockaddr(a.dst)); err != nil && err != unix.EINPROGRESS && err != unix.ECONNREFUSED {
 			return fmt.Errorf("connect %s: %w", p, err)
 		} else if err == unix.ECONNREFUSED {
-			a.passed = true
+			a.passed, a.refused = true, true
 		}
 		if proto != 0 { // a ping socket: the kernel sets the identifier, which stands for both ports
 			a.tuple.dst = netip.AddrPortFrom(p.Dst.Addr, a.tuple.src.Port())
@@ -106,7 +110,7 @@ func (a *attempt) look() {
 	case err != nil:
 		a.wrong = err
 	case code == 0 || unix.Errno(code) == unix.ECONNREFUSED:
-		a.passed = true
+		a.passed, a.refused = true, a.refused || code != 0
 	default:
 		a.wrong = unix.Errno(code)
 	}
@@ -125,12 +129,14 @@ func (r *rig) finish(list []*attempt) {
 			if a.look(); a.wrong != nil {
 				r.t.Fatalf("%s: %v", a.Probe, a.wrong)
 			}
-			for _, f := range r.decided(a.tuple) {
-				a.dropped = a.dropped || f.Verdict == flow.VerdictDropped
+			for _, at := range append([]tuple{a.tuple}, a.beyond...) {
+				for _, f := range r.decided(at) {
+					a.dropped = a.dropped || f.Verdict == flow.VerdictDropped
+				}
 			}
 			open = open || !a.passed && !a.dropped
 			if open && time.Now().After(deadline) {
-				r.t.Fatalf("%s (%v): neither an answer nor a drop; decisions %+v, probe %+v", a.Probe, a.tuple, r.decided(a.tuple), r.probe.Stats())
+				r.t.Fatalf("%s (%v): neither an answer nor a drop; decisions %+v, beyond %v, probe %+v", a.Probe, a.tuple, r.decided(a.tuple), a.beyond, r.probe.Stats())
 			}
 		}
 		if open {
@@ -149,9 +155,12 @@ func (a *attempt) close() { _ = unix.Close(a.fd) }
 // try makes the connections all at once.
 func (r *rig) try(probes ...policytest.Probe) []*attempt {
 	r.t.Helper()
+	w := policytest.World{Inventory: policy.FromMeta(r.services)}
 	list := make([]*attempt, len(probes))
 	for i, p := range probes {
 		list[i] = r.begin(p)
+		backends, service := w.Backends(p)
+		list[i].service, list[i].beyond = service, list[i].behind(backends)
 	}
 	r.finish(list)
 	for _, a := range list {

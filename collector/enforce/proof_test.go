@@ -19,6 +19,7 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 	t.Parallel()
 	seed := policytest.Seed(t)
 	c := newCluster(t)
+	c.addServices()
 	begun := 0
 	for _, k := range []struct {
 		name   string
@@ -35,6 +36,7 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			r := newRigBy(t, c, k.by, func(cfg *enforce.Config) { cfg.Options.BlocksSkipPods = k.skip })
 			var passed, dropped, byRule int
+			var services [2]int // dropped, passed
 			for i := first; i < first+k.rounds; i++ {
 				dice := policytest.NewDice(seed, i)
 				w := r.world(dice, k.skip, i%3 == 0)
@@ -46,6 +48,11 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 					if bad := r.differs(&w, a, &byRule); bad != "" {
 						t.Fatalf("round %d of seed %d, %s (%v): %s\ndecisions %s\n%s", i, seed, a.Probe, a.tuple, bad, text(r.decided(a.tuple)), w.Text(a.Probe))
 					}
+					if a.service && a.passed {
+						services[1]++
+					} else if a.service {
+						services[0]++
+					}
 					if a.passed {
 						passed++
 					} else {
@@ -55,8 +62,9 @@ func TestKernelAgreesWithOracle(t *testing.T) {
 				r.forget()
 			}
 			s := r.probe.Stats()
-			t.Logf("%d connections passed, %d were dropped, %d decisions named a rule; %+v", passed, dropped, byRule, r.enforcer.Stats())
-			if s.LostRing+s.LostTable > 0 || passed < k.rounds || dropped < k.rounds || byRule < k.rounds/2 {
+			t.Logf("%d connections passed, %d were dropped, %d decisions named a rule; to services %v dropped and passed; %+v",
+				passed, dropped, byRule, services, r.enforcer.Stats())
+			if s.LostRing+s.LostTable > 0 || passed < k.rounds || dropped < k.rounds || byRule < k.rounds/2 || min(services[0], services[1]) < k.rounds/8 {
 				t.Errorf("lost records, or the random cases are one-sided: %+v", s)
 			}
 		})
@@ -109,6 +117,9 @@ func (r *rig) sample(dice policytest.Dice, w *policytest.World, n int) []policyt
 		} else if dice.Chance(20) {
 			p.Proto, p.Port = flow.ProtoICMP, 0
 		}
+		if len(r.services) > 0 && dice.Chance(50) {
+			p = r.toService(dice, w, p)
+		}
 		if isLocal(p.Src) || isLocal(p.Dst) {
 			list = append(list, p)
 		}
@@ -121,6 +132,10 @@ func isLocal(a policytest.Actor) bool { return a.Pod != nil && a.Pod.Node == "n1
 // differs compares what became of a connection, and the reasons given, with the oracle.
 func (r *rig) differs(w *policytest.World, a *attempt, byRule *int) string {
 	egress, ingress := policytest.Judge(w.Policies, a.Probe)
+	backends, service := w.Backends(a.Probe)
+	if service {
+		egress = policytest.JudgeService(w.Policies, a.Probe, backends)
+	}
 	sides := []struct {
 		flow.Direction
 		policytest.Verdict
@@ -150,6 +165,9 @@ func (r *rig) differs(w *policytest.World, a *attempt, byRule *int) string {
 		if len(s.Rules) > 0 {
 			*byRule++
 		}
+	}
+	if service && allowed {
+		return r.differsBehind(w, a, backends)
 	}
 	if a.passed != allowed || a.dropped == allowed {
 		return fmt.Sprintf("passed %t, dropped %t, the oracle allows: %t", a.passed, a.dropped, allowed)
