@@ -155,12 +155,16 @@ func TestNothingIsDeniedBehindTheEnd(t *testing.T) {
 }
 
 // TestUpdatesAreAtomic changes policies all the time, identities and tables with them, while clients use what all of them
-// allow, each by other rules.
+// allow, each by other rules: a pod, and a service of it whose backends change too.
 func TestUpdatesAreAtomic(t *testing.T) {
 	t.Parallel()
 	const updates = 250
 	seed := policytest.Seed(t)
-	r := newRig(t, newCluster(t), nil)
+	c := newCluster(t)
+	virtual, backends := netip.MustParseAddr("10.96.0.9"), []netip.AddrPort{netip.AddrPortFrom(podAddrs(2)[0], 8080)}
+	c.services = []*meta.Object{service("c", "web", meta.Forward{Addr: virtual, Port: 8080, Proto: flow.ProtoTCP, To: backends})}
+	c.translate()
+	r := newRig(t, c, nil)
 	labels := map[string]string{"app": "x", "statefulset.kubernetes.io/pod-name": "z"}
 	for _, p := range r.pods {
 		o := *p.object
@@ -198,22 +202,26 @@ func TestUpdatesAreAtomic(t *testing.T) {
 			}
 		}
 	})
-	clients.Go(func() {
-		for open := true; open; made.Add(1) {
-			a := r.begin(p)
-			r.finishQuietly(a)
-			a.close()
-			if !a.passed {
-				t.Errorf("connection %v was dropped: %s", a.tuple, text(r.decided(a.tuple)))
-				return
+	toService := p
+	toService.Dst = policytest.Actor{Addr: virtual}
+	for _, p := range []policytest.Probe{p, toService} {
+		clients.Go(func() {
+			for open := true; open; made.Add(1) {
+				a := r.begin(p)
+				r.finishQuietly(a)
+				a.close()
+				if !a.passed || a.refused {
+					t.Errorf("connection %v was dropped or refused: %s", a.tuple, text(r.decided(a.tuple)))
+					return
+				}
+				select {
+				case <-done:
+					open = false
+				default:
+				}
 			}
-			select {
-			case <-done:
-				open = false
-			default:
-			}
-		}
-	})
+		})
+	}
 	for i := range updates {
 		dice := policytest.NewDice(seed, i)
 		w := policytest.World{}
@@ -222,6 +230,11 @@ func TestUpdatesAreAtomic(t *testing.T) {
 		}
 		extra, err := w.Convert()
 		must(t, err)
+		if dice.Chance(50) {
+			f := c.services[0].Forwards[0]
+			f.To = policytest.One(dice, backends, append(backends[:1:1], netip.AddrPortFrom(podAddrs(5)[0], 8080)))
+			r.told([]*meta.Object{service("c", "web", f)})
+		}
 		r.bind(append(extra, read(t, policytest.One(dice, bases...))...))
 	}
 	stop()
