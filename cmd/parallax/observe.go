@@ -63,7 +63,7 @@ func runObserve(ctx context.Context, c *client, req *observerpb.GetFlowsRequest,
 			return c.explain(ctx, err)
 		}
 		if !strings.HasPrefix(s.GetVersion(), "parallax ") {
-			return fmt.Errorf("%s is not Parallax (%s): it knows neither --error, --grep, --secondary nor the kernel's drop reasons", c.server, s.GetVersion())
+			return fmt.Errorf("%s is not Parallax (%s): it knows neither --error, --grep, --policy, --secondary nor the kernel's drop reasons", c.server, s.GetVersion())
 		}
 	}
 	stream, err := observer.GetFlows(ctx, req)
