@@ -50,7 +50,7 @@ func (e *Engine) explainService(x *Explanation, c *conn, v *virtual) {
 	x.add(0, "")
 	x.add(0, "verdict: %s", x.Decision)
 	if len(denied) > 0 {
-		x.add(1, "a service needs all of its backends, and not allowed is %s", and(denied))
+		x.add(1, "all backends of a service have to be allowed, and not so: %s", and(denied))
 	}
 }
 

@@ -20,6 +20,8 @@ func TestExplain(t *testing.T) {
   - from: [{namespaceSelector: {matchLabels: {team: ops}}}]
     ports: [{port: 9000, endPort: 9100}]`)+spec("default-deny", "  podSelector: {}")+spec("old", "  podSelector: {matchExpressions: [{key: old, operator: Exists}]}"))
 	e := policy.New(policies, inv, policy.Options{})
+	out := strings.Replace(spec("out", "  podSelector: {}\n  policyTypes: [Egress]\n  egress: [{to: [{ipBlock: {cidr: 10.0.1.0/24}}]}]"), "namespace: shop", "namespace: ops", 1)
+	services := policy.New(read(t, out+spec("in", "  podSelector: {matchLabels: {app: web}}\n  ingress: [{ports: [{port: http}]}]")), inv, policy.Options{})
 	pod := func(ns, name string) policy.Party { return policy.Party{Endpoint: e.Find(ns, name)} }
 	for _, c := range []struct {
 		name string
@@ -91,8 +93,46 @@ ingress of shop/web: allowed: traffic from the pod's own node
 
 verdict: allowed
 `},
+		{"service", policy.Query{Src: pod("ops", "mon"), Dst: policy.Party{Addr: netip.MustParseAddr("10.96.0.1")}, Proto: flow.ProtoTCP, Port: 80}, `
+ops/mon (10.0.1.3 on n1) -> service shop/web (10.96.0.1), port 80/TCP
+
+service shop/web: backend shop/web (10.0.1.1 on n1), port 8080/TCP: allowed
+
+egress of ops/mon: allowed by NetworkPolicy ops/out egress[0]
+  NetworkPolicy ops/out selects it (all pods of the namespace)
+    egress[0] matches: to 10.0.1.0/24, any port
+
+ingress of shop/web: allowed by NetworkPolicy shop/in ingress[0]
+  NetworkPolicy shop/in selects it (pods app=web)
+    ingress[0] matches: from anywhere, ports http/TCP
+
+service shop/web: backend shop/web2 (10.0.2.1 on n2), port 9090/TCP: denied at the source: default deny because of NetworkPolicy ops/out
+
+egress of ops/mon: denied: default deny because of NetworkPolicy ops/out
+  NetworkPolicy ops/out selects it (all pods of the namespace)
+    egress[0] does not match: to[0]: 10.0.2.1 is outside 10.0.1.0/24
+
+ingress of shop/web2: allowed by NetworkPolicy shop/in ingress[0]
+  NetworkPolicy shop/in selects it (pods app=web)
+    ingress[0] matches: from anywhere, ports http/TCP
+
+verdict: denied at the source: default deny because of NetworkPolicy ops/out
+  all backends of a service have to be allowed, and not so: backend shop/web2 (10.0.2.1 on n2), port 9090/TCP
+`},
+		{"service without backends", policy.Query{Src: pod("ops", "mon"), Dst: policy.Party{Addr: netip.MustParseAddr("10.96.0.1")}, Proto: flow.ProtoTCP, Port: 443}, `
+ops/mon (10.0.1.3 on n1) -> service shop/web (10.96.0.1), port 443/TCP
+
+egress of ops/mon: denied: default deny because of NetworkPolicy ops/out
+  the service has no backend, so no rule can allow it
+
+verdict: denied at the source: default deny because of NetworkPolicy ops/out
+`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			e := e
+			if strings.HasPrefix(c.name, "service") {
+				e = services
+			}
 			x := e.Explain(c.q)
 			if diff := cmp.Diff(strings.Split(strings.Trim(c.want, "\n"), "\n"), x.Lines); diff != "" {
 				t.Error(diff)

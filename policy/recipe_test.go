@@ -24,6 +24,13 @@ func shop() policy.Inventory {
 	pod := func(ns, name, node string, labels map[string]string, ports []meta.Port, addrs ...string) *meta.Object {
 		return &meta.Object{Kind: meta.Pod, Namespace: ns, Name: name, Node: node, Labels: labels, Ports: ports, Addrs: addr(addrs...)}
 	}
+	forward := func(a string, port uint16, proto flow.Proto, to ...string) meta.Forward {
+		f := meta.Forward{Addr: netip.MustParseAddr(a), Port: port, Proto: proto}
+		for _, s := range to {
+			f.To = append(f.To, netip.MustParseAddrPort(s))
+		}
+		return f
+	}
 	http := []meta.Port{{Name: "http", Number: 8080, Proto: flow.ProtoTCP}, {Name: "dns", Number: 5353, Proto: flow.ProtoUDP}}
 	hostNet := pod("kube-system", "proxy", "n1", map[string]string{"app": "proxy"}, nil, "172.16.0.1")
 	hostNet.HostNetwork = true
@@ -32,7 +39,13 @@ func shop() policy.Inventory {
 		{Kind: meta.Node, Name: "n2", Addrs: addr("172.16.0.2")},
 		{Kind: meta.Namespace, Name: "shop", Labels: map[string]string{"team": "sales"}},
 		{Kind: meta.Namespace, Name: "ops", Labels: map[string]string{"team": "ops"}},
-		{Kind: meta.Service, Namespace: "shop", Name: "web", Addrs: addr("10.96.0.1")},
+		{Kind: meta.Service, Namespace: "shop", Name: "web", Addrs: addr("10.96.0.1"), Forwards: []meta.Forward{
+			forward("10.96.0.1", 80, flow.ProtoTCP, "10.0.1.1:8080", "10.0.2.1:9090"), forward("10.96.0.1", 443, flow.ProtoTCP),
+			forward("fd00:96::1", 80, flow.ProtoTCP, "[fd00:1::1]:8080"),
+		}},
+		{Kind: meta.Service, Namespace: "default", Name: "kubernetes", Addrs: addr("10.96.0.2"), Forwards: []meta.Forward{
+			forward("10.96.0.2", 443, flow.ProtoTCP, "172.16.0.1:6443"), forward("10.96.0.2", 80, flow.ProtoTCP, "192.0.2.1:80"),
+		}},
 		pod("shop", "web", "n1", map[string]string{"app": "web"}, http, "10.0.1.1", "fd00:1::1"),
 		pod("shop", "web2", "n2", map[string]string{"app": "web", "old": ""}, []meta.Port{{Name: "http", Number: 9090, Proto: flow.ProtoTCP}}, "10.0.2.1"),
 		pod("shop", "api", "n2", map[string]string{"app": "api", "tier": "back"}, nil, "10.0.2.2", "fd00:2::2"),
@@ -171,6 +184,25 @@ func TestRecipes(t *testing.T) {
 			[]string{"172.16.0.1 -> shop/web 80/TCP"}, []string{"shop/api -> shop/web 80/TCP", "shop/api -> ops/mon 80/TCP"}},
 		{"policies of another namespace", strings.Replace(spec("p", "  podSelector: {}"), "namespace: shop", "namespace: ops", 1),
 			[]string{"ops/mon -> shop/web 80/TCP"}, []string{"shop/api -> ops/mon 80/TCP"}},
+		{"to a service, by selector", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}]"),
+			[]string{"shop/api -> 10.96.0.1 80/TCP", "ops/mon -> 10.96.0.1 80/TCP", "8.8.8.8 -> 10.96.0.1 80/TCP"},
+			[]string{"shop/api -> 10.96.0.1 81/TCP", "shop/api -> 10.96.0.1 80/UDP", "shop/api -> 10.96.0.1 0/ICMP", "shop/api -> 10.96.0.1 443/TCP", "shop/api -> 10.96.0.2 443/TCP"}},
+		{"to a service, not all backends", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {matchLabels: {old: ''}}}]}]"),
+			[]string{"shop/api -> shop/web2 80/TCP"}, []string{"shop/api -> 10.96.0.1 80/TCP"}},
+		{"to a service, by the targets' ports", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{ports: [{port: 8080}]}, {ports: [{port: 9090}]}]"),
+			[]string{"shop/api -> 10.96.0.1 80/TCP", "shop/api -> 10.96.0.1 8080/TCP"}, []string{"shop/api -> 10.96.0.2 80/TCP"}},
+		{"to a service, not by its own port", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{ports: [{port: 80}]}]"),
+			[]string{"shop/api -> 10.96.0.2 80/TCP"}, []string{"shop/api -> 10.96.0.1 80/TCP"}},
+		{"to a service, by named port", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {}}], ports: [{port: http}]}]"),
+			[]string{"shop/api -> 10.96.0.1 80/TCP"}, []string{"shop/api -> 10.96.0.2 443/TCP"}},
+		{"to a service, by block", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{to: [{ipBlock: {cidr: 172.16.0.0/16}}, {ipBlock: {cidr: 10.96.0.0/12}}]}]"),
+			[]string{"shop/api -> 10.96.0.2 443/TCP", "shop/api -> 10.96.0.1 81/TCP"}, []string{"shop/api -> 10.96.0.1 80/TCP", "shop/api -> 10.96.0.2 80/TCP"}},
+		{"to a service of its own", spec("p", "  podSelector: {matchLabels: {app: web}}\n  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {matchLabels: {old: ''}}}]}]"),
+			[]string{"shop/web -> shop/web 80/TCP", "shop/web -> shop/web2 80/TCP"}, []string{"shop/web -> 10.96.0.1 80/TCP"}},
+		{"to a service without backends", spec("p", "  podSelector: {matchLabels: {app: api}}\n  policyTypes: [Egress]\n  egress: [{}]"),
+			[]string{"shop/api -> 10.96.0.1 80/TCP", "shop/api -> 10.96.0.1 81/TCP", "ops/mon -> 10.96.0.1 443/TCP"}, []string{"shop/api -> 10.96.0.1 443/TCP"}},
+		{"a service whose backend does not let in", spec("p", "  podSelector: {matchLabels: {old: ''}}"),
+			nil, []string{"shop/api -> 10.96.0.1 80/TCP", "8.8.8.8 -> 10.96.0.1 80/TCP"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			policies := read(t, c.text)
