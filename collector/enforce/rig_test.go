@@ -95,7 +95,12 @@ func newRigBy(t testing.TB, c *cluster, by probe.Mechanism, change func(*enforce
 // newProbe runs a probe that nobody listens to.
 func newProbe(t testing.TB, path string) *probe.Probe {
 	t.Helper()
-	p := probe.New(probe.Config{NetNS: path, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
+	return newProbeBy(t, path, probe.MechanismAuto)
+}
+
+func newProbeBy(t testing.TB, path string, by probe.Mechanism) *probe.Probe {
+	t.Helper()
+	p := probe.New(probe.Config{NetNS: path, Mechanism: by, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx, func([]byte) {}, func() {}) }()
