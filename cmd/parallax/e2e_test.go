@@ -137,6 +137,9 @@ func (p *product) waitStored(ctx context.Context, token string) {
 	})
 }
 
+// because is what the lab's policies say of a connection to the database that they don't allow.
+const because = "denied: ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout"
+
 func (p *product) testCLI(t *testing.T, f *traffic) {
 	flows := p.observe(t, "--http-path", f.token)
 	if len(flows) != 2 {
@@ -173,7 +176,6 @@ func (p *product) testCLI(t *testing.T, f *traffic) {
 			t.Errorf("%s: %s -> %s %q, want %v %q", name, workload(d.GetSource()), workload(d.GetDestination()), d.GetSummary(), want.pods, want.reason)
 		}
 	}
-	const because = "denied: ingress default deny because of NetworkPolicy data/default-deny and NetworkPolicy data/postgres-from-checkout"
 	verdicts := p.observe(t, "--type", "policy-verdict", "--from-port", "23457")
 	if len(verdicts) != 1 || verdicts[0].GetSummary() != because || verdicts[0].GetVerdict() != flowpb.Verdict_DROPPED || len(verdicts[0].GetIngressDeniedBy()) != 2 {
 		t.Errorf("verdicts on the denied connection: %v, want one that says %q and names two policies", verdicts, because)

@@ -39,8 +39,9 @@ func (e *enforcement) parsed() enforce.Mode {
 	return mode
 }
 
-// validate reads the files, once: one may be stdin. cluster: there is an API server that tells policies.
-func (e *enforcement) validate(cluster bool) error {
+// validate reads the files, once: one may be stdin. cluster: there is an API server that tells policies and pods; pods:
+// there is another source of pods.
+func (e *enforcement) validate(cluster, pods bool) error {
 	if e.mode != "" {
 		if _, err := enforce.ParseMode(e.mode); err != nil {
 			return fmt.Errorf("--policy-mode: %w", err)
@@ -56,12 +57,18 @@ func (e *enforcement) validate(cluster bool) error {
 		return nil
 	}
 	if len(e.files) == 0 && len(e.fixed) == 0 && !cluster {
-		return usageError{fmt.Errorf("--policy-mode %s: no policies; give --policies FILE or --kubernetes KUBECONFIG", e.mode)}
+		return usageError{fmt.Errorf("--policy-mode %s: no policies; give --kubernetes KUBECONFIG, or --policies FILE and --inventory FILE", e.mode)}
 	}
 	if err := (enforce.Config{Mode: e.parsed(), Node: "any", Own: e.own}).Validate(); err != nil {
 		return usageError{fmt.Errorf("--policy-own: %w", err)}
 	}
-	return e.read()
+	if err := e.read(); err != nil {
+		return err
+	}
+	if !cluster && !pods {
+		return usageError{fmt.Errorf("--policy-mode %s: policies bind pods, and nothing tells of pods; give --inventory FILE or --kubernetes KUBECONFIG", e.mode)}
+	}
+	return nil
 }
 
 func (e *enforcement) read() error {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,8 @@ func TestKubernetesLab(t *testing.T) {
 		return nil
 	})
 	k.testNames(ctx, t)
+	all[2].stop()
+	all = append(all[:2:2], k.testFiles(ctx, t, admin, l.Nodes()[1]))
 	for i := range all { // collectors last: what the relay does not know yet they keep
 		c := all[len(all)-1-i]
 		c.stop()
@@ -225,6 +228,48 @@ func (k *kubernetesLab) testNames(ctx context.Context, t *testing.T) {
 		t.Errorf("the relay named nobody: %v, before %v", now, k.named)
 	}
 	k.named = now
+}
+
+// testFiles runs the node's collector without an API server: names and policies come from files, as kubectl makes them, and
+// where its pods are it finds by their processes. It audits: what would be denied is said, with the policies, and passes.
+func (k *kubernetesLab) testFiles(ctx context.Context, t *testing.T, api *apiserver.Client, node lab.Node) *command {
+	t.Helper()
+	const port = 23471
+	dir := t.TempDir()
+	for name, path := range map[string]string{
+		"pods": "/api/v1/pods", "namespaces": "/api/v1/namespaces", "nodes": "/api/v1/nodes", "services": "/api/v1/services",
+		"endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
+	} {
+		code, list, err := api.Do(ctx, http.MethodGet, path, "", nil)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name+".json"), list, 0o600)
+		}
+		if err != nil || code != http.StatusOK {
+			t.Fatalf("GET %s: %d, %v", path, code, err)
+		}
+	}
+	policies := filepath.Join(t.TempDir(), "policies.yaml")
+	if err := os.WriteFile(policies, lab.Policies(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startCommand(t, k.bin, "collector", "--relay", k.ingest, "--node-name", node.Name, "--netns", node.NetNS, "--cluster", lab.ClusterName,
+		"--collector-listen", "", "--collector-metrics", "", "--kubernetes", "off", "--inventory", dir, "--policies", policies, "--policy-mode", "audit")
+	k.eventually("the collector audits", func() error { return c.says("collector observes") })
+	if _, err := k.client.Connect(ctx, "shop/recommend", "postgres.data.svc.cluster.local:5432", port); err != nil {
+		t.Errorf("an audited connection: %v", err)
+	}
+	k.eventually("the audited connection is seen", func() error {
+		flows := k.observe(t, "--verdict", "AUDIT", "--from-port", strconv.Itoa(port))
+		if len(flows) != 1 {
+			return fmt.Errorf("%d verdicts\n%s", len(flows), c.log.String())
+		}
+		if f := flows[0]; workload(f.GetSource()) != "shop/recommend" || workload(f.GetDestination()) != "data/postgres" ||
+			f.GetSummary() != "audit, would be "+because {
+			return fmt.Errorf("%s -> %s: %s", workload(f.GetSource()), workload(f.GetDestination()), f.GetSummary())
+		}
+		return nil
+	})
+	return c
 }
 
 // testDrop: a drop in a pod's network namespace is its node's, so the collectors know where their pods are.

@@ -36,6 +36,7 @@ type nodeOptions struct {
 	confined bool
 	kubernetes
 	policy enforcement
+	pods   inventory
 }
 
 func (o *nodeOptions) register(f *pflag.FlagSet) {
@@ -47,6 +48,7 @@ func (o *nodeOptions) register(f *pflag.FlagSet) {
 	f.DurationVar(&o.interval, "flow-interval", 5*time.Second, "report of an active connection: 100ms to 1h")
 	f.IntVar(&o.ring, "collector-ring", 1<<16, "flows that the collector keeps for its Observer API")
 	o.kubernetes.register(f)
+	o.pods.register(f)
 	o.policy.register(f)
 }
 
@@ -58,7 +60,7 @@ func (o *nodeOptions) validate() error {
 		return fmt.Errorf("--collector-ring %d: choose 1 to %d", o.ring, 1<<24)
 	}
 	_, cluster := o.kubernetes.config("any", "", nil)
-	return cmp.Or(o.kubernetes.validate(), o.policy.validate(cluster))
+	return cmp.Or(o.kubernetes.validate(), o.pods.validate(), o.policy.validate(cluster, len(o.pods.files) > 0))
 }
 
 // onNode gives the options of another node on this machine, which has no API of its own.
@@ -91,7 +93,7 @@ func newCollector(o *nodeOptions, relay string, sources []meta.Source, log *slog
 	}
 	api, cluster := o.kubernetes.config(node.Name, o.cluster, log)
 	policies := o.policy.sources(api, cluster, log)
-	sources = append(slices.Clip(sources), o.kubernetes.sources(node.Name, o.cluster, log)...)
+	sources = slices.Concat(sources, o.kubernetes.sources(node.Name, o.cluster, log), o.pods.sources(o.cluster))
 	p := &collectorProcess{name: node.Name, mode: mode, reg: newRegistry(), failed: make(chan error, 1)}
 	registerRefused(p.reg, policies)
 	p.Collector, err = collector.New(collector.Config{

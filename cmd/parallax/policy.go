@@ -14,7 +14,10 @@ import (
 	"github.com/parallax-flow/parallax/policy/load"
 )
 
-const inventoryHelp = "file with the cluster's pods: kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml > FILE; repeat it for more files or folders"
+// inventoryKinds is what an inventory is made of.
+const inventoryKinds = "pods,namespaces,nodes,services,endpointslices"
+
+const inventoryHelp = "file with the cluster's pods: kubectl get " + inventoryKinds + " -A -o yaml > FILE; repeat it for more files or folders"
 
 func newPolicy() *cobra.Command {
 	cmd := &cobra.Command{
@@ -51,7 +54,7 @@ func readInventory(cmd *cobra.Command, paths []string) ([]*meta.Object, error) {
 		}
 	}
 	if len(named) == 0 {
-		return nil, fmt.Errorf("--inventory %s: no pod in it that runs: make it with kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml", strings.Join(paths, ","))
+		return nil, fmt.Errorf("--inventory %s: no pod in it that runs: make it with kubectl get %s -A -o yaml", strings.Join(paths, ","), inventoryKinds)
 	}
 	maps.DeleteFunc(named, func(name string, _ bool) bool { return told[name] })
 	if unknown := slices.Sorted(maps.Keys(named)); len(unknown) > 0 {
