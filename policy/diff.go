@@ -15,8 +15,8 @@ import (
 // still there, and a key that they drop may be missing.
 //
 // Until a record points at its new table, the old one has to answer for services that are new, and behind that the new
-// one for services that have not gone yet. Diff has entries for both that last only for the change, so that a connection
-// to a service is answered as before it or as behind it whatever else changes.
+// one for services that have not gone yet. Diff has entries for both that last only for the change, so that no connection
+// is denied for a moment that is allowed before and behind a change of services and policies together.
 //
 // An address that gets another identity in the same change as the rules may be denied until both are there: go by Path,
 // so that this happens only where a pod's own labels, its namespace's or its ports changed together with the rules.
@@ -165,7 +165,8 @@ func difference(from, to *Compiled) (c Changes) {
 }
 
 // meanwhile returns the entries of services that only the change from one of two states to the other needs, which are the
-// same there and back: for each service that one of them does not know, or by another number, what its own tables say to it.
+// same there and back: for each service that one of them does not know, or by another number, what its tables allow without
+// it, where they allow nothing with it.
 func meanwhile(from, to *Compiled) map[Entry]uint32 {
 	entries := make(map[Entry]uint32)
 	answer := func(c, other *Compiled) {
@@ -178,11 +179,7 @@ func meanwhile(from, to *Compiled) map[Entry]uint32 {
 		if len(services) == 0 {
 			return
 		}
-		theirs := other.egressTables()
 		for table := range c.egressTables() {
-			if theirs[table] {
-				continue
-			}
 			for _, k := range services {
 				at := Entry{Table: table, Peer: other.Services[k], Kind: PeerService}
 				if rule := c.allowing(Egress, table, k); rule != 0 && from.Entries[at] == 0 && to.Entries[at] == 0 {

@@ -33,6 +33,12 @@ func dump(c *policy.Compiled) []string {
 			}
 		case policy.PeerSet:
 			peer = fmt.Sprint("set", e.Peer)
+		case policy.PeerService:
+			for k, number := range c.Services {
+				if number == e.Peer {
+					peer = fmt.Sprintf("service %s %d/%s", k.Addr, k.Port, k.Proto)
+				}
+			}
 		}
 		_, rest, _ := strings.Cut(c.Rules[rule].Text, "/")
 		name, _, _ := strings.Cut(rest, ":")
@@ -65,7 +71,13 @@ func TestEntries(t *testing.T) {
 		{"::/0", spec("p", api+"  ingress: [{from: [{ipBlock: {cidr: '::/0'}}]}]"),
 			[]string{"0.0.0.0/96 set0", "::/0 set1", "set1 0:0/0 p ingress[0]"}},
 		{"ports of peers", spec("p", api+"  policyTypes: [Egress]\n  egress: [{to: [{podSelector: {}}, {ipBlock: {cidr: 10.0.1.4/31}}], ports: [{port: http}]}]"),
-			[]string{"10.0.1.1 6:8080/24 p egress[0]", "10.0.1.4/128 set1", "10.0.2.1 6:9090/24 p egress[0]", "set1 6:8080/24 p egress[0]"}},
+			[]string{"10.0.1.1 6:8080/24 p egress[0]", "10.0.1.4/128 set1", "10.0.2.1 6:9090/24 p egress[0]",
+				"service 10.96.0.1 80/TCP 0:0/0 p egress[0]", "service fd00:96::1 80/TCP 0:0/0 p egress[0]", "set1 6:8080/24 p egress[0]"}},
+		{"services whose backends are all allowed, by the first one's rule", spec("p", api+"  policyTypes: [Egress]\n  egress: [{ports: [{port: 9090}, {port: 80}]}, {ports: [{port: 8080}]}]"),
+			[]string{"any 6:80/24 p egress[0]", "any 6:8080/24 p egress[1]", "any 6:9090/24 p egress[0]",
+				"service 10.96.0.1 80/TCP 0:0/0 p egress[1]", "service 10.96.0.2 80/TCP 0:0/0 p egress[0]", "service fd00:96::1 80/TCP 0:0/0 p egress[1]"}},
+		{"no service by its address", spec("p", api+"  policyTypes: [Egress]\n  egress: [{to: [{ipBlock: {cidr: 10.96.0.0/16}}]}]"),
+			[]string{"10.96.0.0/112 set1", "set1 0:0/0 p egress[0]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := dump(policy.Compile(policy.Input{Policies: read(t, c.text), Inventory: shop(), Node: "n2"}))

@@ -69,6 +69,7 @@ type inputs struct {
 
 	mu       sync.Mutex
 	objects  map[meta.Key]*meta.Object
+	behind   behind
 	policies []policies
 	metadata []metadata
 	revision uint64
@@ -89,7 +90,7 @@ type metadata struct {
 }
 
 func newInputs(sources []PolicySource, wake func()) *inputs {
-	in := &inputs{wake: wake, objects: make(map[meta.Key]*meta.Object)}
+	in := &inputs{wake: wake, objects: make(map[meta.Key]*meta.Object), behind: newBehind()}
 	for i, s := range sources {
 		in.policies = append(in.policies, policies{name: fmt.Sprintf("policy source %d (%T)", i, s)})
 	}
@@ -160,8 +161,10 @@ func (in *inputs) update(u meta.Update) bool {
 		return false
 	case u.Deleted:
 		delete(in.objects, key)
+		in.behind.update(old, nil)
 	default:
 		in.objects[key] = u.Object
+		in.behind.update(old, u.Object)
 	}
 	in.revision++
 	in.wake()
@@ -195,7 +198,7 @@ func (in *inputs) current() (list []policy.Policy, objects []*meta.Object, revis
 	for _, o := range in.objects {
 		objects = append(objects, o)
 	}
-	return list, objects, in.revision
+	return list, in.behind.with(objects), in.revision
 }
 
 func (in *inputs) at() uint64 {

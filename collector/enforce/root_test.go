@@ -348,6 +348,51 @@ func TestServicesAreNews(t *testing.T) {
 	}
 }
 
+// TestGonePodsStayBehindTheirService deletes a pod before its service knows.
+func TestGonePodsStayBehindTheirService(t *testing.T) {
+	d := newTables()
+	policies := read(t, doc("c", "p", "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: z}}}]}]}"))
+	e := begin(t, d, nil, enforce.Static(policies))
+	objects := simplePods()
+	x, z, s := objects[0], objects[2], objects[3]
+	for _, o := range objects {
+		e.Update(meta.Update{Object: o})
+	}
+	successor := *z
+	successor.Addrs = nil
+	other := *objects[1]
+	other.Name, other.Addrs = "other", z.Addrs
+	for _, c := range []struct {
+		name      string
+		u         meta.Update
+		peers     int
+		endpoints int
+		allowed   bool
+	}{
+		{"a pod that is behind none", meta.Update{Object: x, Deleted: true}, 2, 2, true},
+		{"the backend", meta.Update{Object: z, Deleted: true}, 2, 1, true},
+		{"its successor", meta.Update{Object: &successor}, 2, 2, true},
+		{"another pod of the address", meta.Update{Object: &other}, 2, 3, false},
+		{"the backend again", meta.Update{Object: z}, 2, 3, false},
+		{"not the other", meta.Update{Object: &other, Deleted: true}, 2, 2, true},
+		{"the backend once more", meta.Update{Object: z, Deleted: true}, 2, 1, true},
+		{"the service", meta.Update{Object: service("c", "s"), Deleted: true}, 1, 1, false},
+		{"the service again", meta.Update{Object: s}, 1, 1, false},
+	} {
+		e.Update(c.u)
+		stats := settled(t, e)
+		d.mu.Lock()
+		allowed := false
+		for k := range d.entries {
+			allowed = allowed || k.Kind == policy.PeerService
+		}
+		if stats.Endpoints != c.endpoints || len(d.peers) != c.peers || allowed != c.allowed {
+			t.Errorf("%s: %d endpoints, %d peers, service allowed %t", c.name, stats.Endpoints, len(d.peers), allowed)
+		}
+		d.mu.Unlock()
+	}
+}
+
 func TestDecisionsOutliveTheirPolicies(t *testing.T) {
 	policies := &set{now: read(t, doc("c", "old", denyIngress))}
 	e := begin(t, newTables(), nil, policies)
