@@ -39,6 +39,7 @@ type compiler struct {
 
 	targets  []target
 	backends [][]backend
+	classes  int // of backends
 }
 
 // Compile returns what the datapath of in.Node needs. Equal input gives equal output, whatever its order.

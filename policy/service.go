@@ -70,12 +70,14 @@ type target struct {
 type backend struct {
 	at       ServiceKey
 	identity uint32
+	class    int // of all backends of this identity, port and protocol
 }
 
 // services gives each service its number: a hash of its key, so that entries keep their meaning when other services come
 // and go, but for the rare one that shares its hash. Equal backends are kept once.
 func (c *compiler) services() {
 	known, taken := make(map[string]int), make(map[uint32]bool)
+	classes := make(map[backend]int)
 	for _, k := range sortedKeys(c.index.services, ServiceKey.compare) {
 		v := c.index.services[k]
 		t := target{number: k.number(taken)}
@@ -84,7 +86,13 @@ func (c *compiler) services() {
 		list := make([]backend, len(v.backends))
 		for i, b := range v.backends {
 			a := flow.AddrFrom(b.Addr())
-			list[i] = backend{ServiceKey{a, b.Port(), k.Proto}, c.out.Peers[a]}
+			of := backend{at: ServiceKey{Port: b.Port(), Proto: k.Proto}, identity: c.out.Peers[a]}
+			class, there := classes[of]
+			if !there {
+				class = len(classes)
+				classes[of] = class
+			}
+			list[i] = backend{ServiceKey{a, b.Port(), k.Proto}, of.identity, class}
 			content = binary.BigEndian.AppendUint16(append(content, a[:]...), b.Port())
 		}
 		content = append(content, byte(k.Proto))
@@ -97,6 +105,7 @@ func (c *compiler) services() {
 		t.backends = n
 		c.targets = append(c.targets, t)
 	}
+	c.classes = len(classes)
 }
 
 func (k ServiceKey) number(taken map[uint32]bool) uint32 {
@@ -111,7 +120,7 @@ func (k ServiceKey) number(taken map[uint32]bool) uint32 {
 
 // emitServices writes an entry for each service all of whose backends the table allows. The rule is that of the first.
 func (t *tableBuilder) emitServices() {
-	find := finder{Compiled: t.out, table: t.id, lengths: t.lengths, ports: make(map[portOf]uint32)}
+	find := finder{Compiled: t.out, table: t.id, lengths: t.lengths, classes: make([]answer, t.classes)}
 	rules := make([]uint32, len(t.backends))
 	for i, list := range t.backends {
 		rules[i] = find.all(list)
@@ -127,16 +136,14 @@ func (t *tableBuilder) emitServices() {
 type finder struct {
 	*Compiled
 	table   uint64
-	lengths []uint8 // of the table's prefixes, longest first
-	ports   map[portOf]uint32
+	lengths lengths
+	classes []answer
 }
 
-// portOf is a port of all peers of a kind.
-type portOf struct {
-	kind  PeerKind
-	peer  uint32
-	port  uint16
-	proto flow.Proto
+// answer is the rule of a class of backends, whatever their address; 0: none.
+type answer struct {
+	rule  uint32
+	known bool
 }
 
 // all returns the rule for the first of list, 0 if there is none or another one is not allowed.
@@ -154,33 +161,35 @@ func (f *finder) all(list []backend) (rule uint32) {
 }
 
 func (f *finder) allowing(b *backend) uint32 {
-	if rule := f.port(PeerAny, 0, b); rule != 0 {
-		return rule
-	}
-	if isPod(b.identity) {
-		if rule := f.port(PeerIdentity, b.identity, b); rule != 0 || f.SkipPods {
-			return rule
+	class := &f.classes[b.class]
+	if !class.known {
+		class.known, class.rule = true, f.port(PeerAny, 0, b)
+		if class.rule == 0 && isPod(b.identity) {
+			class.rule = f.port(PeerIdentity, b.identity, b)
 		}
 	}
-	for _, bits := range f.lengths {
-		if set, found := f.CIDRs[Prefix{f.table, masked(b.at.Addr, bits), bits}]; found {
+	if class.rule != 0 || f.SkipPods && isPod(b.identity) {
+		return class.rule
+	}
+	for _, bits := range f.lengths.prefixes {
+		if set, found := f.CIDRs[Prefix{f.table, masked(b.at.Addr, bits), bits}]; found && set != 0 {
 			return f.port(PeerSet, set, b)
+		} else if found {
+			return 0
 		}
 	}
 	return 0
 }
 
+// port finds the longest match for the port of b.
 func (f *finder) port(kind PeerKind, peer uint32, b *backend) uint32 {
-	if kind == PeerSet && peer == 0 {
-		return 0
+	at := Entry{Table: f.table, Peer: peer, Kind: kind, Proto: b.at.Proto, Port: b.at.Port}
+	for _, bits := range f.lengths.entries {
+		if rule := f.Entries[at.cut(bits)]; rule != 0 {
+			return rule
+		}
 	}
-	k := portOf{kind, peer, b.at.Port, b.at.Proto}
-	rule, known := f.ports[k]
-	if !known {
-		rule = f.entry(Entry{Table: f.table, Peer: peer, Kind: kind, Proto: k.proto, Port: k.port})
-		f.ports[k] = rule
-	}
-	return rule
+	return 0
 }
 
 // masked returns the first bits of a.

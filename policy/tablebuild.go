@@ -17,7 +17,21 @@ type tableBuilder struct {
 	structure []string // all that makes this table another one than the next
 	peers     map[peerKey][]grant
 	blocks    []blockGrant
-	lengths   []uint8 // of the table's prefixes, longest first
+	lengths   lengths
+}
+
+// lengths are those of a table's keys, longest first: a look-up tries no others.
+type lengths struct {
+	prefixes, entries []uint8
+}
+
+// noted returns list with bits.
+func noted(list []uint8, bits uint8) []uint8 {
+	i, known := slices.BinarySearchFunc(list, bits, func(a, b uint8) int { return cmp.Compare(b, a) })
+	if known {
+		return list
+	}
+	return slices.Insert(list, i, bits)
 }
 
 type peerKey struct {
@@ -152,6 +166,7 @@ func (t *tableBuilder) emit() {
 			entries = reduce(grants, everybody)
 		}
 		for at, rule := range entries {
+			t.lengths.entries = noted(t.lengths.entries, at.Bits)
 			at.Table, at.Kind, at.Peer = t.id, k.kind, k.peer
 			t.out.Entries[at] = rule
 		}
@@ -171,10 +186,8 @@ func (t *tableBuilder) blockSets() {
 	for p, set := range prefixes {
 		p.Table = t.id
 		t.out.CIDRs[p] = set
-		t.lengths = append(t.lengths, p.Bits)
+		t.lengths.prefixes = noted(t.lengths.prefixes, p.Bits)
 	}
-	slices.SortFunc(t.lengths, func(a, b uint8) int { return cmp.Compare(b, a) })
-	t.lengths = slices.Compact(t.lengths)
 	for i, members := range sets {
 		for _, m := range members {
 			t.add(peerKey{PeerSet, uint32(i + 1)}, t.blocks[m].grants)
