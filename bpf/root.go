@@ -17,7 +17,8 @@
 // Interfaces that PolicyRecords has are owned: there the tcx programs decide on each connection by the policy maps, as
 // policy.Compiled does, and drop what is denied. User space writes the maps and then another PolicyGeneration; each
 // connection is decided anew with its next packet. Generation 0 turns policy off. The verdict is kept in the flow table
-// for both directions: a reply passes because its connection may.
+// for both directions: a reply passes because its connection may. What an endpoint sends to a port that PolicyServices has
+// is decided by that service's own rules, since the node rewrites address and port behind the hook.
 //
 // A denied connection has a VERDICT event and then DROP events, one at once and later one in each Config.DropInterval,
 // with the counters of what was dropped; it has neither of the others. A packet that is dropped without an entry in the

@@ -15,7 +15,8 @@
 //
 // News are collected until it is quiet for Config.Settle, at most for Config.SettleMax, then compiled and written in the
 // order of policy.Changes, by way of policy.Path. A write that fails is taken back: the last good state stays in
-// force, and the next change tries again. A pod whose interface is not found yet is not bound: Stats counts it.
+// force, and the next change tries again. A pod whose interface is not found yet is not bound: Stats counts it. The address of
+// a pod that ended keeps its identity as long as a service leads there.
 //
 // # The end
 //
