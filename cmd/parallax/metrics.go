@@ -89,7 +89,7 @@ var readings = []reading{
 		return uint64(f.Enforce.Searched + f.Enforce.Contested)
 	}),
 	level("policy_entries", "Keys that policy holds in the kernel's tables.", func(f *collector.Stats) uint64 {
-		return uint64(f.Enforce.Records + f.Enforce.Peers + f.Enforce.CIDRs + f.Enforce.Entries)
+		return uint64(f.Enforce.Records + f.Enforce.Peers + f.Enforce.CIDRs + f.Enforce.Services + f.Enforce.Entries)
 	}),
 	counting("policy_writes_total", "Changes of policy that were put into force.", func(f *collector.Stats) uint64 { return f.Enforce.Writes }),
 	counting("policy_write_failures_total", "Changes of policy that the kernel refused: the last good state stayed in force.", func(f *collector.Stats) uint64 { return f.Enforce.Failures }),

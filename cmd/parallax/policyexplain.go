@@ -37,8 +37,8 @@ func newPolicyExplain() *cobra.Command {
 		Long: `Say what NetworkPolicies decide about a new connection, and why: the verdict, the policies and rules behind it, and for
 each rule that does not match the first condition that fails. It asks files, not a cluster.
 
-WHO is NAMESPACE/POD, NAMESPACE/WORKLOAD (its first pod) or an address. PORT is the destination's, behind the translation of
-services: 443, 443/TCP, 53/UDP, or the name of a port of the destination pod. Traffic must be allowed at both sides.`,
+WHO is NAMESPACE/POD, NAMESPACE/WORKLOAD (its first pod) or an address, that of a service too. PORT is the destination's: 443,
+443/TCP, 53/UDP, or the name of a port of the destination pod. Traffic must be allowed at both sides.`,
 		Example: `  kubectl get networkpolicies -A -o yaml > policies.yaml
   kubectl get pods,namespaces,nodes,services,endpointslices -A -o yaml > cluster.yaml
   parallax policy explain --from shop/web --to data/postgres-0 --port 5432 --policies policies.yaml --inventory cluster.yaml`,
