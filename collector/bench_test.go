@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/parallax-flow/parallax/bpf"
 	"github.com/parallax-flow/parallax/flow"
 	"github.com/parallax-flow/parallax/flow/meta"
 )
@@ -57,7 +58,7 @@ func podAddr(i int) netip.Addr {
 // flowRecord is a plx_flow_event of bpf/headers/event.h: an interval report at a pod's interface.
 func flowRecord(src, dst netip.Addr, sport uint16) []byte {
 	r := make([]byte, 152)
-	r[0], r[1] = 1, 2
+	r[0], r[1] = bpf.EventFlow, bpf.EventVersion
 	binary.NativeEndian.PutUint16(r[2:], uint16(len(r)))
 	for i, v := range []uint64{9, 1, 10, 12, 5000, 7000} { // ts, first_ts, packets, bytes
 		binary.NativeEndian.PutUint64(r[8+8*i:], v)

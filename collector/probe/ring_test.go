@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/parallax-flow/parallax/bpf"
 	"github.com/parallax-flow/parallax/collector/decode"
 	"github.com/parallax-flow/parallax/flow"
 )
@@ -118,7 +119,7 @@ func TestDrainGivesWayToOtherWork(t *testing.T) {
 func BenchmarkRingToFlow(b *testing.B) {
 	m := newMemoryRing(1 << 20)
 	rec := make([]byte, 152)
-	copy(rec, []byte{1, 1})
+	copy(rec, []byte{bpf.EventFlow, bpf.EventVersion})
 	binary.NativeEndian.PutUint16(rec[2:], uint16(len(rec)))
 	rec[120], rec[121] = 3, 1 // kind UPDATE, role ENDPOINT
 	binary.NativeEndian.PutUint32(rec[108:], 4711)
