@@ -22,19 +22,21 @@ import (
 
 const killedVariable = "PLXT_ENFORCE_KILLED" // "network namespace, ifindex, mechanism"
 
-// TestKilledChild is what TestKilled kills: it denies all to one interface.
-func TestKilledChild(t *testing.T) {
+// toBeKilled is what TestKilled kills, a process of its own: it denies all to one interface.
+func toBeKilled(task string) error {
 	var path string
 	var index uint32
 	var by probe.Mechanism
-	if n, _ := fmt.Sscan(os.Getenv(killedVariable), &path, &index, &by); n != 3 {
-		t.Skip("only TestKilled runs it")
+	if _, err := fmt.Sscan(task, &path, &index, &by); err != nil {
+		return err
 	}
 	p := probe.New(probe.Config{NetNS: path, Mechanism: by, DropScope: []uint32{}, Logger: slog.New(slog.DiscardHandler)})
 	go func() { _ = p.Run(context.Background(), func([]byte) {}, func() {}) }()
 	<-p.Ready()
 	record := enforce.Record{Record: policy.Record{Tables: [2]uint64{1, 1}, Deny: [2]uint32{4711, 4711}, Identity: 300}}
-	must(t, p.WritePolicy(&enforce.Write{Records: []enforce.RecordValue{{Ifindex: index, Record: record}}}))
+	if err := p.WritePolicy(&enforce.Write{Records: []enforce.RecordValue{{Ifindex: index, Record: record}}}); err != nil {
+		return err
+	}
 	fmt.Println("enforced")
 	select {}
 }
@@ -96,12 +98,12 @@ func arrived(conn *net.UDPConn) (there bool, err error) {
 	return there, err
 }
 
-// killOne runs a TestKilledChild until it enforces, and kills it.
+// killOne runs toBeKilled until it enforces, and kills it.
 func (c *cluster) killOne(arguments string) {
 	c.t.Helper()
 	exe, err := os.Executable()
 	must(c.t, err)
-	cmd := exec.Command(exe, "-test.run=^TestKilledChild$", "-test.v")
+	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), killedVariable+"="+arguments)
 	out, err := cmd.StdoutPipe()
 	must(c.t, err)

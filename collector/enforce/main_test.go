@@ -14,7 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if task := os.Getenv(killedVariable); task != "" {
+		fmt.Fprintln(os.Stderr, toBeKilled(task))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func requireRoot(t testing.TB) {
 	t.Helper()
