@@ -68,6 +68,8 @@ func TestEndpoints(t *testing.T) {
 		{"192.168.0.255", "world/broadcast (world 2)"},
 		{"0.0.0.0", "world/unspecified (world 2)"},
 		{"::", "world/unspecified (world 2)"},
+		{"fe80::7", "world/link-local (world 2)"},
+		{"febf::7", "world/link-local (world 2)"},
 		{"10.7.7.7", "world/10.7.7.7 (world 2)"},
 		{"fd00::7", "world/fd00::7 (world 2)"},
 		{"172.16.0.1", "world/private (world 2)"},

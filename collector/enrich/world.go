@@ -8,7 +8,7 @@ import (
 // world names what is outside and has no name: all public addresses are one endpoint, since a map with a node for each
 // is of no use; private ones, which a person may know, are told apart up to a bound.
 type world struct {
-	public, multicast, broadcast, unspecified *flow.Endpoint
+	public, multicast, broadcast, unspecified, linkLocal *flow.Endpoint
 
 	private *flow.Endpoint // those above the bound
 	addrs   map[flow.Addr]*flow.Endpoint
@@ -18,7 +18,7 @@ type world struct {
 func newWorld(maxPrivate int) world {
 	return world{
 		public: worldEndpoint(""), multicast: worldEndpoint("multicast"), broadcast: worldEndpoint("broadcast"),
-		unspecified: worldEndpoint("unspecified"), private: worldEndpoint("private"),
+		unspecified: worldEndpoint("unspecified"), linkLocal: worldEndpoint("link-local"), private: worldEndpoint("private"),
 		addrs: make(map[flow.Addr]*flow.Endpoint), max: maxPrivate,
 	}
 }
@@ -35,6 +35,8 @@ func (w *world) endpoint(a flow.Addr, local *addrSet) *flow.Endpoint {
 		return w.broadcast
 	case isUnspecified(a):
 		return w.unspecified
+	case isLinkLocal6(a): // names an interface, and that on its link alone
+		return w.linkLocal
 	case !isPrivate(a):
 		return w.public
 	}
@@ -68,7 +70,10 @@ func isMulticast(a flow.Addr) bool {
 	return a[0] == 0xff
 }
 
-// isPrivate: RFC 1918, 100.64.0.0/10 (RFC 6598), 169.254.0.0/16 (RFC 3927), fc00::/7 (RFC 4193), fe80::/10 (RFC 4291).
+// isLinkLocal6: fe80::/10 (RFC 4291 section 2.5.6). Of IPv4's some are well known, as 169.254.169.254.
+func isLinkLocal6(a flow.Addr) bool { return a[0] == 0xfe && a[1]&0xc0 == 0x80 }
+
+// isPrivate: RFC 1918, 100.64.0.0/10 (RFC 6598), 169.254.0.0/16 (RFC 3927), fc00::/7 (RFC 4193).
 func isPrivate(a flow.Addr) bool {
 	if a.Is4() {
 		switch a[12] {
@@ -85,5 +90,5 @@ func isPrivate(a flow.Addr) bool {
 		}
 		return false
 	}
-	return a[0]&0xfe == 0xfc || a[0] == 0xfe && a[1]&0xc0 == 0x80
+	return a[0]&0xfe == 0xfc
 }
