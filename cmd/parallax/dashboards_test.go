@@ -37,12 +37,7 @@ var withoutData = map[string]string{
 // TestDashboards runs every query of every dashboard and rule in a real Prometheus that scrapes the product with the lab, by the
 // configuration that Parallax brings.
 func TestDashboards(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: CI must run it as root")
-		}
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	p := newProduct(t)
 	const dir = "/run/parallax/dashboards"
 	if err := lab.Clean(dir); err != nil {

@@ -32,12 +32,7 @@ import (
 // TestEndToEnd runs the whole product with the lab and looks at exact facts of the traffic through everything that a person
 // has: CLI, Hubble's API, SQL, the page in Chromium, the metrics, and the past after a restart.
 func TestEndToEnd(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: CI must run it as root")
-		}
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	p := newProduct(t)
 	const dir = "/run/parallax/e2e"        // of its own, so that a demo may run beside; PostgreSQL's user must be able to enter it
 	if err := lab.Clean(dir); err != nil { // what a killed run before this one may have left

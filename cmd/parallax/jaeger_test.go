@@ -25,12 +25,7 @@ import (
 // TestTracesInJaeger runs the product with a real Jaeger, makes requests whose traceparent is known, and finds their spans through Jaeger's
 // query API; then through the product's own API and CLI, live and after a restart.
 func TestTracesInJaeger(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: CI must run it as root")
-		}
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	j := startJaeger(t)
 	p := newProduct(t)
 	const dir = "/run/parallax/e2e-jaeger"

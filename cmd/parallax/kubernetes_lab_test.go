@@ -27,10 +27,8 @@ import (
 // needKubernetes skips a test where it cannot run; under CI it fails.
 func needKubernetes(t *testing.T) {
 	t.Helper()
+	needRoot(t)
 	_, err := apiserver.Find()
-	if os.Geteuid() != 0 {
-		err = errors.New("needs root")
-	}
 	if err == nil {
 		return
 	}

@@ -78,11 +78,8 @@ func TestMistakes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.root && os.Geteuid() != 0 {
-				if os.Getenv("CI") != "" {
-					t.Fatal("needs root: CI must run it as root")
-				}
-				t.Skip("needs root")
+			if tt.root {
+				needRoot(t)
 			}
 			var stdout, stderr bytes.Buffer
 			code := run(tt.args, &stdout, &stderr)
@@ -96,12 +93,7 @@ func TestMistakes(t *testing.T) {
 
 // TestWithoutRoot runs the real binary as nobody.
 func TestWithoutRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, to become nobody: CI must run it as root")
-		}
-		t.Skip("needs root, to become nobody")
-	}
+	needRoot(t)                                      // to become nobody
 	dir, err := os.MkdirTemp("/tmp", "plxt-nobody-") // t.TempDir is not for others to enter
 	if err != nil {
 		t.Fatal(err)
@@ -130,12 +122,7 @@ func TestWithoutRoot(t *testing.T) {
 
 // TestWithoutBTF runs the real binary where /sys/kernel/btf is empty, in a mount namespace of its own.
 func TestWithoutBTF(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, to hide the kernel's BTF: CI must run it as root")
-		}
-		t.Skip("needs root, to hide the kernel's BTF")
-	}
+	needRoot(t) // to hide the kernel's BTF
 	for _, command := range []string{"up", "collector"} {
 		cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$0" "$1"`, builtBinary(t), command)
 		cmd.Dir = t.TempDir()

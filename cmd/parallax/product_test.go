@@ -21,6 +21,18 @@ import (
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 )
 
+// needRoot skips a test that root alone can run; under CI it fails.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("needs root: CI must run it as root")
+	}
+	t.Skip("needs root")
+}
+
 // product is the real binary, run as a person runs it, with ports of its own.
 type product struct {
 	t                                             *testing.T

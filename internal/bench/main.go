@@ -95,7 +95,6 @@ type figure struct {
 	name      string
 	benchmark string // as printed, without the "Benchmark" prefix and the -cpu suffix
 	metric    string // unit as printed: "ns/op", "flows/s", ...
-	scale     func(float64) float64
 	unit      string
 	goal      float64
 	better    string
@@ -145,14 +144,8 @@ func (f figure) pick(out map[string]map[string]float64) (float64, error) {
 	if !ok {
 		return 0, fmt.Errorf("benchmark %q has no metric %q: it has %v", f.benchmark, f.metric, metrics)
 	}
-	if f.scale != nil {
-		v = f.scale(v)
-	}
 	return v, nil
 }
-
-// perSecond turns ns per operation into operations per second.
-func perSecond(ns float64) float64 { return 1e9 / ns }
 
 func page(results []result) []byte {
 	var b bytes.Buffer
